@@ -1,0 +1,22 @@
+//! What moves: names, schemas, batches, positions, sealed batches, outcomes.
+//!
+//! Owns the plain values that every other crate hands on, and the pure conversions between them.
+//! Must never do I/O, wait, read the clock or decide policy.
+
+pub mod counts;
+pub mod decode;
+pub mod envelope;
+pub mod error;
+pub mod ids;
+pub mod position;
+pub mod rejected;
+pub mod schema;
+pub mod sealed;
+
+pub use counts::Counts;
+pub use error::{ErrorKind, Failure};
+pub use ids::{BatchSeq, ConnectionId, Epoch, Generation, RunId};
+pub use position::{PartitionPosition, Position, StreamPosition};
+pub use rejected::Rejected;
+pub use schema::{Catalog, DataType, Field, ReplicationMethod, Stream, StreamSchema};
+pub use sealed::{LoadOutcome, SealedBatch, SegmentRef, StreamBatch, WriteMode};
