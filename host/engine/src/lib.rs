@@ -1,0 +1,8 @@
+//! How we decide: when a batch closes, whether to try again, which step of the commit protocol comes next.
+//!
+//! Owns pure functions over plain values. Time and randomness are parameters. Must never do I/O or wait;
+//! `thimble-pipeline` carries out what is decided here.
+
+pub mod commit;
+pub mod cut;
+pub mod retry;
