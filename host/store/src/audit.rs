@@ -1,0 +1,71 @@
+//! Table `audit`: who changed what. Rows are added and never changed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::Row;
+
+use crate::{
+    Store, StoreError,
+    columns::{json, parse_column},
+    limits::MAX_PAGE,
+};
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Counts up; gaps may occur.
+    pub id: i64,
+    pub at: i64,
+    /// Who, for instance `cli` or `api`.
+    pub actor: String,
+    /// What was done, for instance `plugin.grant`.
+    pub action: String,
+    /// To what, for instance the plugin's name.
+    pub subject: String,
+    /// Free of secrets.
+    pub detail: Value,
+}
+
+impl Store {
+    /// Adds a row.
+    pub async fn append_audit(
+        &self,
+        actor: &str,
+        action: &str,
+        subject: &str,
+        detail: &Value,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("insert into audit (at, actor, action, subject, detail) values (?, ?, ?, ?, ?)")
+            .bind(now_ms)
+            .bind(actor)
+            .bind(action)
+            .bind(subject)
+            .bind(json(detail))
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Rows, newest first, at most [`MAX_PAGE`]; `before` is the id of the last row of the page before.
+    pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditRow>, StoreError> {
+        let rows = sqlx::query("select * from audit where id < ? order by id desc limit ?")
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(limit.min(MAX_PAGE))
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AuditRow {
+                    id: row.try_get("id")?,
+                    at: row.try_get("at")?,
+                    actor: row.try_get("actor")?,
+                    action: row.try_get("action")?,
+                    subject: row.try_get("subject")?,
+                    detail: parse_column(row, "detail", "audit row's detail")?,
+                })
+            })
+            .collect()
+    }
+}

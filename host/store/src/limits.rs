@@ -1,0 +1,30 @@
+//! Every limit of the control database, in one place.
+
+use std::time::Duration;
+
+/// Most rows that one page of a list holds, whatever the caller asks for.
+pub const MAX_PAGE: u32 = 1_000;
+
+/// Most log lines kept for one run; the last kept line says that the rest was dropped.
+pub const MAX_LOG_LINES_PER_RUN: i64 = 100_000;
+
+/// Longest kept log message, in bytes; the rest is cut at a character boundary.
+pub const MAX_LOG_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// Most sealed batches handed out for replay at once.
+pub const MAX_BATCHES_REPLAYED: u32 = 1_000;
+
+/// How long a statement waits for another process's transaction.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a task waits for a free database connection of this process.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reading connections of one process.
+pub(crate) const MAX_READERS: u32 = 4;
+
+/// How often opening is tried while another process creates or migrates the same file.
+pub(crate) const OPEN_ATTEMPTS: u32 = 100;
+
+/// Pause between two such tries.
+pub(crate) const OPEN_PAUSE: Duration = Duration::from_millis(20);

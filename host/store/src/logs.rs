@@ -1,0 +1,115 @@
+//! Table `logs`: what runs said, bounded per run.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use thimble_record::RunId;
+
+use crate::{
+    Store, StoreError,
+    columns::{parse_word, word},
+    limits::{MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE},
+};
+
+/// Level of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// A line to be stored; free of secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub at: i64,
+    pub level: LogLevel,
+    /// Who said it: `host`, or the plugin's name.
+    pub source: String,
+    /// Cut at [`MAX_LOG_MESSAGE_BYTES`].
+    pub message: String,
+}
+
+/// A stored line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// Counts the lines of the run from 1.
+    pub seq: i64,
+    #[serde(flatten)]
+    pub line: LogLine,
+}
+
+impl Store {
+    /// Adds lines to a run's log. Over [`MAX_LOG_LINES_PER_RUN`] lines are dropped; answers how many.
+    /// `NotFound` where there is no such run.
+    pub async fn append_logs(&self, run: &RunId, lines: &[LogLine]) -> Result<u64, StoreError> {
+        if lines.is_empty() {
+            return Ok(0);
+        }
+        let mut tx = self.write().await?;
+        let last: Option<i64> = sqlx::query_scalar(
+            "select coalesce((select max(seq) from logs where run = ?1), 0) from runs where id = ?1",
+        )
+        .bind(&run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let last = last.ok_or_else(|| StoreError::not_found("run", &run.0))?;
+        let mut dropped = 0;
+        for (line, seq) in lines.iter().zip(last + 1..) {
+            if seq > MAX_LOG_LINES_PER_RUN {
+                dropped += 1;
+                continue;
+            }
+            let full = seq == MAX_LOG_LINES_PER_RUN;
+            let message = if full { "the log of this run is full; later lines are dropped" } else { &line.message };
+            sqlx::query("insert into logs (run, seq, at, level, source, message) values (?, ?, ?, ?, ?, ?)")
+                .bind(&run.0)
+                .bind(seq)
+                .bind(line.at)
+                .bind(word(if full { &LogLevel::Warn } else { &line.level }))
+                .bind(if full { "host" } else { &line.source })
+                .bind(&message[..message.floor_char_boundary(MAX_LOG_MESSAGE_BYTES)])
+                .execute(&mut *tx)
+                .await?;
+            dropped += u64::from(full);
+        }
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    /// Lines of a run after line `after` (0 for all), oldest first, at most [`MAX_PAGE`].
+    pub async fn logs(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogRow>, StoreError> {
+        let rows = sqlx::query("select * from logs where run = ? and seq > ? order by seq limit ?")
+            .bind(&run.0)
+            .bind(after)
+            .bind(limit.min(MAX_PAGE))
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LogRow {
+                    seq: row.try_get("seq")?,
+                    line: LogLine {
+                        at: row.try_get("at")?,
+                        level: parse_word(row, "level", "log line's level")?,
+                        source: row.try_get("source")?,
+                        message: row.try_get("message")?,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// Forgets the lines of runs that ended before a time. Answers how many lines.
+    pub async fn prune_logs(&self, finished_before_ms: i64) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("delete from logs where run in (select id from runs where finished_at < ?)")
+            .bind(finished_before_ms)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+}

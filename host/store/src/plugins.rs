@@ -1,0 +1,101 @@
+//! Table `plugins`: the installed connectors, one row a name.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{Row, sqlite::SqliteRow};
+
+use crate::{
+    Store, StoreError,
+    columns::{json, parse_column},
+};
+
+/// An installed connector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginRow {
+    /// Registry name, unique.
+    pub name: String,
+    /// Semantic version of the connector.
+    pub version: String,
+    /// SHA-256 of the component, hex.
+    pub digest: String,
+    /// Version of the plugin interface it was built for.
+    pub api_version: String,
+    pub title: String,
+    /// Markdown.
+    pub docs: String,
+    /// JSON Schema of the configuration; secret fields carry `"x-secret": true`.
+    pub config_schema: Value,
+    /// What it asks for, as `Permissions` of the plugin crate.
+    pub permissions: Value,
+    pub installed_at: i64,
+}
+
+fn from_row(row: &SqliteRow) -> Result<PluginRow, StoreError> {
+    Ok(PluginRow {
+        name: row.try_get("name")?,
+        version: row.try_get("version")?,
+        digest: row.try_get("digest")?,
+        api_version: row.try_get("api_version")?,
+        title: row.try_get("title")?,
+        docs: row.try_get("docs")?,
+        config_schema: parse_column(row, "config_schema", "plugin's configuration schema")?,
+        permissions: parse_column(row, "permissions", "plugin's permissions")?,
+        installed_at: row.try_get("installed_at")?,
+    })
+}
+
+impl Store {
+    /// Installs or replaces a plugin. Grants stay.
+    pub async fn upsert_plugin(&self, plugin: &PluginRow) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query(
+            "insert into plugins (name, version, digest, api_version, title, docs, config_schema, permissions, installed_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             on conflict (name) do update set version = excluded.version, digest = excluded.digest,
+               api_version = excluded.api_version, title = excluded.title, docs = excluded.docs,
+               config_schema = excluded.config_schema, permissions = excluded.permissions,
+               installed_at = excluded.installed_at",
+        )
+        .bind(&plugin.name)
+        .bind(&plugin.version)
+        .bind(&plugin.digest)
+        .bind(&plugin.api_version)
+        .bind(&plugin.title)
+        .bind(&plugin.docs)
+        .bind(json(&plugin.config_schema))
+        .bind(json(&plugin.permissions))
+        .bind(plugin.installed_at)
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// One plugin. `NotFound` where there is none.
+    pub async fn plugin(&self, name: &str) -> Result<PluginRow, StoreError> {
+        let row = sqlx::query("select * from plugins where name = ?").bind(name).fetch_optional(&self.reader).await?;
+        from_row(&row.ok_or_else(|| StoreError::not_found("plugin", name))?)
+    }
+
+    /// All plugins by name.
+    pub async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        sqlx::query("select * from plugins order by name").fetch_all(&self.reader).await?.iter().map(from_row).collect()
+    }
+
+    /// Removes a plugin and its grants, and answers what it was. `InUse` where a connection uses it.
+    pub async fn remove_plugin(&self, name: &str) -> Result<PluginRow, StoreError> {
+        let mut tx = self.write().await?;
+        let user: Option<String> =
+            sqlx::query_scalar("select id from connections where plugin = ? order by id limit 1")
+                .bind(name)
+                .fetch_optional(&mut *tx)
+                .await?;
+        if let Some(user) = user {
+            return Err(StoreError::InUse { what: "plugin", name: name.into(), by: format!("connection {user}") });
+        }
+        let row =
+            sqlx::query("delete from plugins where name = ? returning *").bind(name).fetch_optional(&mut *tx).await?;
+        let removed = from_row(&row.ok_or_else(|| StoreError::not_found("plugin", name))?)?;
+        tx.commit().await?;
+        Ok(removed)
+    }
+}

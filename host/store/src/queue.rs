@@ -1,0 +1,310 @@
+//! The life of a run in table `runs`: queued, claimed, heard of, finished, interrupted.
+//!
+//! A running run has a holder and an expiry. Whoever executes it is heard of by `heartbeat`, and a
+//! sync also by renewing its connection's lease; a run that expires becomes Interrupted.
+
+use serde_json::Value;
+use sqlx::{Row, SqliteConnection};
+use thimble_record::{Epoch, ErrorKind, Failure, RunId};
+
+use crate::{
+    NewRun, RunKind, RunOutcome, RunRow, RunStatus, Store, StoreError,
+    columns::{json, stored, word},
+    ids::new_run_id,
+    limits::MAX_PAGE,
+    runs::from_row,
+};
+
+impl Store {
+    /// Queues a run. A sync is refused with `AlreadyRunning` while another sync of the connection is
+    /// unfinished; one whose holder expired becomes Interrupted and does not stand in the way.
+    /// `NotFound` where the connection does not exist.
+    pub async fn enqueue(&self, run: &NewRun, now_ms: i64) -> Result<RunRow, StoreError> {
+        let mut tx = self.write().await?;
+        let row = insert(&mut tx, run, None, now_ms).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// Queues a run and claims it in the same step, for a process that executes it itself. A running sync of the
+    /// same `holder` is taken over: it becomes Interrupted.
+    pub async fn start(&self, run: &NewRun, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
+        let mut tx = self.write().await?;
+        let row = insert(&mut tx, run, Some((holder, ttl_ms)), now_ms).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// Claims the oldest queued run, which becomes Running; `None` where nothing is queued.
+    pub async fn claim_next(&self, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<Option<RunRow>, StoreError> {
+        // Asked on a timer: an idle server must not take the write lock.
+        let waiting: Option<i64> = sqlx::query_scalar("select 1 from runs where status = 'queued' limit 1")
+            .fetch_optional(&self.reader)
+            .await?;
+        if waiting.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "update runs set status = 'running', holder = ?1, started_at = ?2, expires_at = ?3
+             where id = (select id from runs where status = 'queued' order by id limit 1) returning *",
+        )
+        .bind(holder)
+        .bind(now_ms)
+        .bind(now_ms.saturating_add(ttl_ms))
+        .fetch_optional(&mut *tx)
+        .await?;
+        let claimed = row.as_ref().map(from_row).transpose()?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Claims one queued run by name. `Conflict` where somebody else claimed or cancelled it.
+    pub async fn begin(&self, run: &RunId, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "update runs set status = 'running', holder = ?1, started_at = ?2, expires_at = ?3
+             where id = ?4 and status = 'queued' returning *",
+        )
+        .bind(holder)
+        .bind(now_ms)
+        .bind(now_ms.saturating_add(ttl_ms))
+        .bind(&run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Err(not_in_state(&mut tx, run, "queued").await?) };
+        let claimed = from_row(&row)?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Says that a running run is alive, and answers whether somebody asked for it to stop.
+    /// `Conflict` where it is no longer running (it was interrupted, for one): stop.
+    pub async fn heartbeat(&self, run: &RunId, ttl_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let cancel: Option<bool> = sqlx::query_scalar(
+            "update runs set expires_at = ? where id = ? and status = 'running' returning cancel_requested",
+        )
+        .bind(now_ms.saturating_add(ttl_ms))
+        .bind(&run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(cancel) = cancel else { return Err(not_in_state(&mut tx, run, "running").await?) };
+        tx.commit().await?;
+        Ok(cancel)
+    }
+
+    /// Stores the progress of a running run. `Conflict` where it is not running.
+    pub async fn progress(&self, run: &RunId, report: &Value) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("update runs set report = ? where id = ? and status = 'running'")
+            .bind(json(report))
+            .bind(&run.0)
+            .execute(&mut *tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Err(not_in_state(&mut tx, run, "running").await?);
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Notes the epoch that a sync works under.
+    pub async fn set_run_epoch(&self, run: &RunId, epoch: Epoch) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("update runs set epoch = ? where id = ? and status = 'running'")
+            .bind(stored(epoch.0))
+            .bind(&run.0)
+            .execute(&mut *tx)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Err(not_in_state(&mut tx, run, "running").await?);
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Ends a running run. `Conflict` where it is not running, and where the outcome is no end.
+    pub async fn finish(&self, run: &RunId, outcome: &RunOutcome, now_ms: i64) -> Result<RunRow, StoreError> {
+        if !outcome.status.finished() {
+            return Err(StoreError::conflict(format!("run {run} cannot end as {:?}", outcome.status)));
+        }
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "update runs set status = ?, finished_at = ?, report = ?, failure = ?, expires_at = null
+             where id = ? and status = 'running' returning *",
+        )
+        .bind(word(&outcome.status))
+        .bind(now_ms)
+        .bind(json(&outcome.report))
+        .bind(outcome.failure.as_ref().map(json))
+        .bind(&run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Err(not_in_state(&mut tx, run, "running").await?) };
+        let ended = from_row(&row)?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// Asks a run to stop: a queued one is Cancelled at once, a running one learns of it at its next
+    /// heartbeat. `Conflict` where it has ended.
+    pub async fn request_cancel(&self, run: &RunId, now_ms: i64) -> Result<RunRow, StoreError> {
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "update runs set cancel_requested = 1,
+               finished_at = case status when 'queued' then ? end,
+               status = case status when 'queued' then 'cancelled' else status end
+             where id = ? and status in ('queued', 'running') returning *",
+        )
+        .bind(now_ms)
+        .bind(&run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Err(not_in_state(&mut tx, run, "queued or running").await?) };
+        let asked = from_row(&row)?;
+        tx.commit().await?;
+        Ok(asked)
+    }
+
+    /// Turns running runs that expired into Interrupted ones and answers them.
+    pub async fn interrupt_expired(&self, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
+        let dead: Option<i64> =
+            sqlx::query_scalar("select 1 from runs where status = 'running' and expires_at <= ? limit 1")
+                .bind(now_ms)
+                .fetch_optional(&self.reader)
+                .await?;
+        if dead.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.write().await?;
+        let rows = sqlx::query(
+            "update runs set status = 'interrupted', finished_at = ?1, expires_at = null, failure = ?2
+             where status = 'running' and expires_at <= ?1 returning *",
+        )
+        .bind(now_ms)
+        .bind(json(&interrupted()))
+        .fetch_all(&mut *tx)
+        .await?;
+        let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// For a caller that knows a holder to be dead (its process is gone): its running runs become Interrupted and its
+    /// leases free at once. Answers the runs.
+    pub async fn expire_holder(&self, holder: &str, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
+        let mut tx = self.write().await?;
+        let rows = sqlx::query(
+            "update runs set status = 'interrupted', finished_at = ?, expires_at = null, failure = ?
+             where status = 'running' and holder = ? returning *",
+        )
+        .bind(now_ms)
+        .bind(json(&interrupted()))
+        .bind(holder)
+        .fetch_all(&mut *tx)
+        .await?;
+        let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        sqlx::query("update leases set holder = null where holder = ?").bind(holder).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// Whoever holds a running run or an unexpired lease, in order.
+    pub async fn holders(&self, now_ms: i64) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "select holder from runs where status = 'running' and holder is not null
+             union select holder from leases where holder is not null and expires_at > ? order by 1 limit ?",
+        )
+        .bind(now_ms)
+        .bind(MAX_PAGE)
+        .fetch_all(&self.reader)
+        .await?)
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(
+        ErrorKind::Transient,
+        "the process that executed the run went away before it ended; the next sync continues where it stopped",
+    )
+}
+
+async fn insert(
+    tx: &mut SqliteConnection,
+    run: &NewRun,
+    claim: Option<(&str, i64)>,
+    now_ms: i64,
+) -> Result<RunRow, StoreError> {
+    if let Some(connection) = &run.connection {
+        let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = ?")
+            .bind(connection.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if known.is_none() {
+            return Err(StoreError::not_found("connection", connection.as_str()));
+        }
+        if run.kind == RunKind::Sync {
+            make_way(tx, connection.as_str(), claim.map(|(holder, _)| holder), now_ms).await?;
+        }
+    }
+    let status = if claim.is_some() { RunStatus::Running } else { RunStatus::Queued };
+    let row = sqlx::query(
+        "insert into runs (id, connection, subject, kind, run_trigger, status, request, holder, expires_at, queued_at,
+           started_at, report)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'null') returning *",
+    )
+    .bind(new_run_id(now_ms)?.0)
+    .bind(run.connection.as_ref().map(|connection| connection.as_str()))
+    .bind(&run.subject)
+    .bind(word(&run.kind))
+    .bind(word(&run.trigger))
+    .bind(word(&status))
+    .bind(json(&run.request))
+    .bind(claim.map(|(holder, _)| holder))
+    .bind(claim.map(|(_, ttl_ms)| now_ms.saturating_add(ttl_ms)))
+    .bind(now_ms)
+    .bind(claim.map(|_| now_ms))
+    .fetch_one(&mut *tx)
+    .await?;
+    from_row(&row)
+}
+
+/// Refuses where an unfinished sync stands in the way; one that is dead is ended instead.
+async fn make_way(
+    tx: &mut SqliteConnection,
+    connection: &str,
+    holder: Option<&str>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let row = sqlx::query(
+        "select id, status, holder, expires_at from runs
+         where connection = ? and kind = 'sync' and status in ('queued', 'running')",
+    )
+    .bind(connection)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(()) };
+    let run: String = row.try_get("id")?;
+    let running = row.try_get::<&str, _>("status")? == "running";
+    let expired = row.try_get::<Option<i64>, _>("expires_at")?.is_some_and(|expires_at| expires_at <= now_ms);
+    let own = holder.is_some() && row.try_get::<Option<&str>, _>("holder")? == holder;
+    if !(running && (expired || own)) {
+        return Err(StoreError::AlreadyRunning { connection: connection.into(), run: RunId(run) });
+    }
+    sqlx::query("update runs set status = 'interrupted', finished_at = ?, expires_at = null, failure = ? where id = ?")
+        .bind(now_ms)
+        .bind(json(&interrupted()))
+        .bind(run)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// The error for a run that is not in the state that the change needs.
+async fn not_in_state(tx: &mut SqliteConnection, run: &RunId, needed: &str) -> Result<StoreError, StoreError> {
+    let status: Option<String> =
+        sqlx::query_scalar("select status from runs where id = ?").bind(&run.0).fetch_optional(&mut *tx).await?;
+    Ok(match status {
+        None => StoreError::not_found("run", &run.0),
+        Some(status) => StoreError::conflict(format!("run {run} is {status}, not {needed}")),
+    })
+}
