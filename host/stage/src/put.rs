@@ -1,0 +1,107 @@
+//! Names of segments, and storing them exactly once.
+//!
+//! A segment's name contains the digest of its bytes, and it is only ever created. So a lost answer is resolved by
+//! asking the store for that name, and a second put of the same segment is a success.
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::{ObjectStoreExt, PutMode, PutPayload, path::Path};
+use sha2::{Digest, Sha256};
+use thimble_record::{BatchSeq, ConnectionId, SegmentRef};
+
+use crate::{
+    FinishedSegment, SegmentId, Stage, StageError,
+    error::refused,
+    limits::{PUT_ATTEMPTS, PUT_BACKOFF},
+};
+
+/// Folder of a batch's segments, under the staging root.
+pub(crate) fn folder(id: &SegmentId) -> String {
+    batch_folder(&id.connection, id.seq)
+}
+
+fn batch_folder(connection: &ConnectionId, seq: BatchSeq) -> String {
+    format!("{connection}/{:020}", seq.0)
+}
+
+/// Name of a segment. The stream is not in it: its name may hold anything.
+pub(crate) fn path(id: &SegmentId, sha256: &str) -> String {
+    format!("{}/{}-{}-{sha256}.seg", folder(id), id.epoch, id.number)
+}
+
+/// The batch that an object of a connection belongs to; `None` for what is not ours.
+pub(crate) fn seq_of(connection: &ConnectionId, path: &str) -> Option<BatchSeq> {
+    let (seq, file) = path.strip_prefix(connection.as_str())?.strip_prefix('/')?.split_once('/')?;
+    let ours = seq.len() == 20 && seq.bytes().all(|b| b.is_ascii_digit()) && file.ends_with(".seg");
+    if ours { seq.parse().ok().map(BatchSeq) } else { None }
+}
+
+/// What the store says about a name.
+enum Held {
+    Nothing,
+    Same,
+    Other,
+}
+
+impl Stage {
+    /// Stores a segment. When this returns, the segment is durable. "Already exists" with the same content is success.
+    pub async fn put(&self, segment: FinishedSegment) -> Result<SegmentRef, StageError> {
+        let FinishedSegment { chunks, reference } = segment;
+        let path = Path::from(reference.path.as_str());
+        let payload = PutPayload::from_iter(chunks);
+        let mut attempt = 1;
+        loop {
+            let error = match self.store.put_opts(&path, payload.clone(), PutMode::Create.into()).await {
+                Ok(_) => return Ok(reference),
+                Err(error) => error,
+            };
+            if refused(&error) {
+                return Err(StageError::store("write", path.as_ref(), error));
+            }
+            match self.held(&path, &reference).await? {
+                Held::Same => return Ok(reference),
+                Held::Other => return Err(StageError::Conflict(path.to_string())),
+                Held::Nothing if attempt == PUT_ATTEMPTS => {
+                    return Err(StageError::store("write", path.as_ref(), error));
+                }
+                Held::Nothing => tokio::time::sleep(PUT_BACKOFF * 2u32.pow(attempt - 1)).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Asks the store what it holds under a name whose write had no clear answer.
+    async fn held(&self, path: &Path, reference: &SegmentRef) -> Result<Held, StageError> {
+        let unknown = |source| StageError::Unknown { path: path.to_string(), source };
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Held::Nothing),
+            Err(source) => return Err(unknown(source)),
+        };
+        if found.meta.size != reference.bytes {
+            return Ok(Held::Other);
+        }
+        let digest = found
+            .into_stream()
+            .try_fold(Sha256::new(), |sha, piece: Bytes| async move { Ok(sha.chain_update(&piece)) })
+            .await
+            .map_err(unknown)?;
+        Ok(if hex::encode(digest.finalize()) == reference.sha256 { Held::Same } else { Held::Other })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_have_a_batch() {
+        let connection = ConnectionId::new("c").unwrap();
+        let seq = |path: &str| seq_of(&connection, path).map(|seq| seq.0);
+        assert_eq!(seq("c/00000000000000000042/1-0-aa.seg"), Some(42));
+        assert_eq!(seq("c/00000000000000000042/notes.txt"), None);
+        assert_eq!(seq("c/42/1-0-aa.seg"), None);
+        assert_eq!(seq("cc/00000000000000000042/1-0-aa.seg"), None);
+    }
+}
