@@ -1,0 +1,157 @@
+//! The network as a guest sees it: denied by default, granted by name, checked again at every address.
+//!
+//! Owns the policy, the dialer, HTTP and raw connections, secrets at egress and request signing. Every API version
+//! calls this and nothing else for traffic. Must never follow a redirect, use a proxy of the environment, or resolve
+//! a name again after its addresses were checked.
+
+mod address;
+mod body;
+mod connect;
+mod dial;
+mod error;
+mod http;
+mod limits;
+mod net;
+mod pattern;
+mod policy;
+mod prepare;
+mod signing;
+mod sigv4;
+mod template;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::SystemTime};
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+
+pub use address::Range;
+pub use body::{BoxError, ResponseBody};
+pub use dial::{Resolver, SystemResolver};
+pub use error::{Cause, EgressError};
+pub use limits::EgressLimits;
+pub use net::NetStream;
+pub use pattern::{HostName, HostPattern, Origin, Target};
+pub use policy::{Policy, PrivateNetwork, PrivateNetworks};
+pub use template::{check_host, expand, is_template};
+pub use tls::TlsRoots;
+
+use self::{dial::Dialer, http::HttpClient, tls::TlsClient};
+use crate::{
+    log::{LogLevel, LogSink},
+    secrets::Secrets,
+};
+
+/// Gives the time of day, for signatures.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What an [`Egress`] is made of.
+pub struct EgressParts {
+    pub policy: Policy,
+    pub secrets: Secrets,
+    pub limits: EgressLimits,
+    /// Gets a warning for every denied attempt. Meant to be the instance's [`crate::log::LimitedLog`].
+    pub log: Arc<dyn LogSink>,
+    pub roots: TlsRoots,
+    pub resolver: Arc<dyn Resolver>,
+    pub clock: Clock,
+}
+
+impl EgressParts {
+    /// With Mozilla's roots, the system's resolver and the system's clock.
+    pub fn new(policy: Policy, secrets: Secrets, limits: EgressLimits, log: Arc<dyn LogSink>) -> Self {
+        Self {
+            policy,
+            secrets,
+            limits,
+            log,
+            roots: TlsRoots::default(),
+            resolver: Arc::new(SystemResolver),
+            clock: Arc::new(SystemTime::now),
+        }
+    }
+}
+
+/// The network of one instance: one policy, one connection pool. Cheap to clone; clones share both.
+#[derive(Clone)]
+pub struct Egress {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: HttpClient,
+    dialer: Dialer,
+    tls: TlsClient,
+    streams: Arc<Semaphore>,
+    limits: Arc<EgressLimits>,
+    log: Arc<dyn LogSink>,
+    clock: Clock,
+}
+
+impl From<EgressParts> for Egress {
+    fn from(parts: EgressParts) -> Self {
+        let EgressParts { policy, secrets, limits, log, roots, resolver, clock } = parts;
+        let limits = Arc::new(limits);
+        let dialer = Dialer::new(policy, resolver, limits.clone());
+        let tls = TlsClient::new(roots, limits.clone());
+        let http = HttpClient::new(dialer.clone(), tls.clone(), secrets);
+        let streams = Arc::new(Semaphore::new(limits.net_connections));
+        Self { inner: Arc::new(Inner { http, dialer, tls, streams, limits, log, clock }) }
+    }
+}
+
+impl Egress {
+    /// [`EgressParts::new`], made into an egress.
+    pub fn new(policy: Policy, secrets: Secrets, limits: EgressLimits, log: Arc<dyn LogSink>) -> Self {
+        EgressParts::new(policy, secrets, limits, log).into()
+    }
+
+    /// Sends a request and waits for the headers of its answer; the body streams. The URI must be absolute, http or
+    /// https. Placeholders of secrets are replaced and `thimble-*` headers consumed. Redirects come back as they are.
+    ///
+    /// Where the session has secrets, or a signature is asked for, a body of unknown or small length is read to its
+    /// end (or to [`EgressLimits::held_body_bytes`]) before the request leaves.
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, EgressError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let at = (self.inner.clock)().into();
+        self.audited(self.inner.http.send(request, at).await)
+    }
+
+    /// Opens a raw connection.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<NetStream, EgressError> {
+        self.audited(self.open(host, port).await)
+    }
+
+    async fn open(&self, host: &str, port: u16) -> Result<NetStream, EgressError> {
+        let Inner { dialer, tls, streams, limits, .. } = &*self.inner;
+        let target = dialer.policy.check(host, port)?;
+        // Not waited for: the guest that asks may be the one that holds them.
+        let permit = streams.clone().try_acquire_owned().map_err(|_| EgressError::Limit {
+            host: target.to_string(),
+            what: "number of raw connections to it and others",
+            limit: "net_connections",
+            allowed: limits.net_connections as u64,
+        })?;
+        let tcp = dialer.dial(&target).await?;
+        Ok(NetStream::new(target, tcp, tls.clone(), limits.clone(), permit))
+    }
+
+    fn audited<T>(&self, result: Result<T, EgressError>) -> Result<T, EgressError> {
+        if let Err(error) = &result
+            && error.is_denial()
+        {
+            self.inner.log.line(LogLevel::Warn, &format!("egress denied: {error}"));
+        }
+        result
+    }
+}

@@ -1,0 +1,224 @@
+//! Installs, loads and removes plugins.
+//!
+//! Owns the folder of plugins. Must never run a component that was not inspected and compiled by this host.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{
+    api,
+    cache::{self, CodeCache},
+    call::{Network, Plugin},
+    compile::{self, CompilerCommand},
+    connector::{Connector, Spec},
+    egress::{PrivateNetworks, TlsRoots},
+    engine::{EngineSettings, Runtime, code_digest},
+    error::PluginError,
+    files, inspect,
+    limits::Limits,
+};
+
+/// How the host runs plugins.
+pub struct PluginSettings {
+    /// Limits of the runtime.
+    pub limits: Limits,
+    /// Which private networks plugins may reach where a grant names a host in them.
+    pub allow_private_networks: PrivateNetworks,
+    /// Certificate authorities that plugins' TLS trusts.
+    pub tls_roots: TlsRoots,
+    /// Where components and their compiled code lie: `<folder>/<digest>.wasm`, `<folder>/cache/`.
+    pub folder: PathBuf,
+    /// Authenticates compiled code in the cache. Keep it as safe as the host key.
+    pub cache_key: [u8; 32],
+    /// The program that compiles; its body is [`crate::compile_child_main`].
+    pub compiler: CompilerCommand,
+}
+
+/// What an installed plugin is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Installed {
+    /// SHA-256 of the component, hex.
+    pub digest: String,
+    /// The API that it was built for.
+    pub api_version: String,
+    pub spec: Spec,
+}
+
+/// The plugin runtime of a process. Make one: it holds the engine.
+pub struct PluginHost {
+    runtime: Arc<Runtime>,
+    engine_settings: EngineSettings,
+    limits: Arc<Limits>,
+    network: Network,
+    folder: PathBuf,
+    cache: Arc<CodeCache>,
+    compiler: CompilerCommand,
+    compiling: Semaphore,
+    loaded: Mutex<HashMap<String, Loading>>,
+}
+
+type Loading = Arc<OnceCell<Arc<dyn Connector>>>;
+
+impl PluginHost {
+    /// Starts the engine and makes the folders. Call it within a tokio runtime or outside of one.
+    pub fn new(settings: PluginSettings) -> Result<Self, PluginError> {
+        let PluginSettings { limits, allow_private_networks, tls_roots, folder, cache_key, compiler } = settings;
+        let cache_folder = cache::folder(&folder);
+        std::fs::create_dir_all(&cache_folder).map_err(|source| PluginError::Io {
+            doing: "making",
+            path: cache_folder.clone(),
+            source,
+        })?;
+        let engine_settings = EngineSettings::new(&limits);
+        let runtime = Runtime::new(&engine_settings)?;
+        let cache = CodeCache::new(cache_folder, cache_key, code_digest(runtime.engine()), limits.code_bytes);
+        Ok(Self {
+            runtime: Arc::new(runtime),
+            engine_settings,
+            network: Network { private: allow_private_networks, roots: tls_roots },
+            folder,
+            cache: Arc::new(cache),
+            compiler,
+            compiling: Semaphore::new(limits.parallel_compiles.clamp(1, Semaphore::MAX_PERMITS)),
+            limits: Arc::new(limits),
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// Checks, compiles and stores a component, and asks it for its spec. Nothing is stored where any of it fails.
+    /// The same component can be installed again.
+    pub async fn install(&self, wasm: &[u8]) -> Result<Installed, PluginError> {
+        // Before the copy that the other threads get.
+        if wasm.len() > self.limits.component_bytes {
+            return Err(PluginError::TooLarge { bytes: wasm.len(), limit: self.limits.component_bytes });
+        }
+        let wasm = Bytes::copy_from_slice(wasm);
+        let (digest, api_version) = self.inspect(wasm.clone()).await?;
+        let sealed = self.compile(&digest, &api_version, &wasm).await?;
+        let connector = self.open(&digest, sealed.clone()).await?.ok_or_else(|| {
+            PluginError::runtime("load the code that it compiled", "the compiler is not of the same build as the host")
+        })?;
+        let spec = connector.spec().await?;
+        self.cache.store(&digest, sealed.into()).await?;
+        files::write(&self.wasm_path(&digest), wasm.into()).await?;
+        self.lock().insert(digest.clone(), Arc::new(OnceCell::new_with(Some(connector))));
+        Ok(Installed { digest, api_version, spec })
+    }
+
+    /// An installed plugin, from memory or from the cache; compiled again where the cache is empty or not ours.
+    pub async fn load(&self, digest: &str) -> Result<Arc<dyn Connector>, PluginError> {
+        check_digest(digest)?;
+        let loading = self.lock().entry(digest.to_owned()).or_default().clone();
+        let loaded = loading.get_or_try_init(|| self.load_anew(digest)).await.cloned();
+        if loaded.is_err() {
+            let mut map = self.lock();
+            if map.get(digest).is_some_and(|current| Arc::ptr_eq(current, &loading) && !current.initialized()) {
+                map.remove(digest);
+            }
+        }
+        loaded
+    }
+
+    /// Removes a plugin. Calls under way go on to their end.
+    pub async fn remove(&self, digest: &str) -> Result<(), PluginError> {
+        check_digest(digest)?;
+        self.lock().remove(digest);
+        self.cache.remove(digest).await?;
+        match files::remove(&self.wasm_path(digest)).await? {
+            true => Ok(()),
+            false => Err(PluginError::NotInstalled { digest: digest.to_owned() }),
+        }
+    }
+
+    async fn load_anew(&self, digest: &str) -> Result<Arc<dyn Connector>, PluginError> {
+        let path = self.wasm_path(digest);
+        let missing = || PluginError::NotInstalled { digest: digest.to_owned() };
+        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            return Err(missing());
+        }
+        if let Some(sealed) = self.cache.fetch(digest).await {
+            if let Some(connector) = self.open(digest, sealed.into()).await? {
+                return Ok(connector);
+            }
+            tracing::warn!(digest, "cached code is not of this host, the component is compiled again");
+        }
+        let wasm: Bytes = files::read(&path, self.limits.component_bytes).await?.ok_or_else(missing)?.into();
+        let (found, api_version) = self.inspect(wasm.clone()).await?;
+        if found != digest {
+            return Err(PluginError::Damaged { path });
+        }
+        let sealed = self.compile(digest, &api_version, &wasm).await?;
+        let connector = self.open(digest, sealed.clone()).await?.ok_or_else(|| {
+            PluginError::runtime("load the code that it compiled", "the compiler is not of the same build as the host")
+        })?;
+        self.cache.store(digest, sealed.into()).await?;
+        Ok(connector)
+    }
+
+    /// The component's digest and API version.
+    async fn inspect(&self, wasm: Bytes) -> Result<(String, String), PluginError> {
+        let limit = self.limits.component_bytes;
+        blocking(move || {
+            let inspected = inspect::inspect(&wasm, limit)?;
+            Ok((hex::encode(Sha256::digest(&wasm)), inspected.api_version))
+        })
+        .await
+    }
+
+    /// Sealed code of a component.
+    async fn compile(&self, digest: &str, api_version: &str, wasm: &[u8]) -> Result<Bytes, PluginError> {
+        let _permit =
+            self.compiling.acquire().await.map_err(|error| PluginError::runtime("queue a compilation", error))?;
+        let code = compile::compile(&self.compiler, &self.limits, &self.engine_settings, wasm).await?;
+        let (cache, digest, api_version) = (self.cache.clone(), digest.to_owned(), api_version.to_owned());
+        blocking(move || Ok(cache.seal(&digest, &api_version, &code).into())).await
+    }
+
+    /// The connector of sealed code; `None` where the seal is broken.
+    async fn open(&self, digest: &str, sealed: Bytes) -> Result<Option<Arc<dyn Connector>>, PluginError> {
+        let plugin = Plugin::new(self.runtime.clone(), self.limits.clone(), self.network.clone(), digest.to_owned());
+        let (cache, runtime, digest) = (self.cache.clone(), self.runtime.clone(), digest.to_owned());
+        blocking(move || match cache.open(runtime.engine(), &digest, &sealed) {
+            Some((api_version, component)) => api::connector(&api_version, &component, plugin).map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    fn wasm_path(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{digest}.wasm"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Loading>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Digests become file names, so nothing else may pass.
+fn check_digest(digest: &str) -> Result<(), PluginError> {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if digest.len() == 64 && digest.bytes().all(hex) {
+        return Ok(());
+    }
+    Err(PluginError::NotInstalled { digest: digest.chars().take(64).collect() })
+}
+
+/// Runs what computes for long beside the tasks that wait.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, PluginError> + Send + 'static,
+) -> Result<R, PluginError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| PluginError::runtime("run its work", error))?
+}
+
+impl std::fmt::Debug for PluginHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PluginHost").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}

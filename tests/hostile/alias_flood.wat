@@ -1,0 +1,17 @@
+;; Rejects 9,000 records whose three texts are all the same 64 KiB: 1.7 GiB on the host's side, one page on ours.
+(func (export "thimble:connector/source@0.1.0#read") (param i32) (result i32)
+  (local $at i32) (local $n i32)
+  (local.set $at (i32.const 0x20000))
+  (drop (memory.grow (i32.const 8)))
+  (loop $next  ;; rejected-record: reason, message, raw
+    (i32.store (local.get $at) (global.get $scratch))
+    (i32.store offset=4 (local.get $at) (i32.const 0x10000))
+    (i32.store offset=8 (local.get $at) (global.get $scratch))
+    (i32.store offset=12 (local.get $at) (i32.const 0x10000))
+    (i32.store offset=16 (local.get $at) (global.get $scratch))
+    (i32.store offset=20 (local.get $at) (i32.const 0x10000))
+    (local.set $at (i32.add (local.get $at) (i32.const 24)))
+    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+    (br_if $next (i32.lt_u (local.get $n) (i32.const 9000))))
+  (call $reject (global.get $stream) (i32.const 7) (i32.const 0x20000) (i32.const 9000) (global.get $answer))
+  (global.get $answer))

@@ -1,0 +1,17 @@
+;; An honest connector: its check connects to {{HOST}}:{{PORT}}, writes {{BYTES}} bytes and reads some.
+(import "thimble:connector/net@0.1.0" "connect" (func $connect (param i32 i32) (param i32) (param i32)))
+(import "thimble:connector/net@0.1.0" "[method]connection.write" (func $write (param i32) (param i32 i32) (param i32)))
+(import "thimble:connector/net@0.1.0" "[method]connection.read" (func $read (param i32) (param i32) (param i32)))
+(data (i32.const 0x10000) "{{HOST}}")
+(func (export "thimble:connector/source@0.1.0#check") (param i32 i32) (result i32)
+  (local $connection i32)
+  (drop (memory.grow (i32.const 40)))
+  (call $connect (global.get $scratch) (i32.const {{HOST_BYTES}}) (i32.const {{PORT}}) (global.get $answer))
+  (if (i32.load8_u (global.get $answer)) (then (return (global.get $answer))))
+  (local.set $connection (i32.load offset=8 (global.get $answer)))
+  (call $write (local.get $connection) (global.get $scratch) (i32.const {{BYTES}}) (global.get $answer))
+  (if (i32.load8_u (global.get $answer)) (then (return (global.get $answer))))
+  (call $read (local.get $connection) (i32.const -1) (global.get $answer))
+  (if (i32.load8_u (global.get $answer)) (then (return (global.get $answer))))
+  ;; the list that was read has the shape of the text that check answers
+  (global.get $answer))
