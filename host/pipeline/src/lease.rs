@@ -1,0 +1,162 @@
+//! Keeping a lease alive, and telling dead holders from slow ones.
+//!
+//! A holder names boot, process and start time, so that a process on the same machine can prove that the
+//! holder is gone and need not wait for the lease to run out.
+
+use std::{sync::Arc, time::Duration};
+
+use thimble_record::{ConnectionId, Epoch, Failure, RunId};
+use thimble_store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::collect::now_ms;
+
+/// Renewals per lease: two may be missed.
+const RENEWALS_PER_LEASE: i64 = 3;
+
+/// This process as the holder of leases.
+pub fn holder() -> String {
+    let pid = std::process::id();
+    format!("{}/{pid}/{}", boot_id().unwrap_or_else(|| "unknown".into()), start_time(pid).unwrap_or_default())
+}
+
+fn boot_id() -> Option<String> {
+    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)): clock ticks since boot. The command name in parentheses may hold anything.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether a holder was a process of this machine that has ended. False where that cannot be known.
+fn is_dead(holder: &str) -> bool {
+    let mut parts = holder.split('/');
+    let (Some(boot), Some(pid), Some(started)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else { return false };
+    boot_id().is_some_and(|current| current == boot) && start_time(pid) != Some(started)
+}
+
+/// Releases what dead processes of this machine held.
+pub async fn release_dead(store: &Store) -> Result<(), StoreError> {
+    let now = now_ms();
+    for holder in store.holders(now).await? {
+        if is_dead(&holder) {
+            store.expire_holder(&holder, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A lease that is renewed until it is dropped. `cancel` fires when the operator asks for it; `lost` holds why the
+/// lease was lost, after which nothing may be committed.
+pub struct Lease {
+    store: Store,
+    connection: ConnectionId,
+    epoch: Epoch,
+    renewal: tokio::task::JoinHandle<()>,
+    lost: Arc<std::sync::Mutex<Option<Failure>>>,
+}
+
+impl Lease {
+    pub fn keep(
+        store: Store,
+        connection: ConnectionId,
+        epoch: Epoch,
+        run: RunId,
+        ttl_ms: i64,
+        cancel: CancellationToken,
+    ) -> Self {
+        let lost = Arc::new(std::sync::Mutex::new(None));
+        let renewal = tokio::spawn(renew(
+            store.clone(),
+            connection.clone(),
+            epoch,
+            holder(),
+            run,
+            ttl_ms,
+            cancel,
+            Arc::clone(&lost),
+        ));
+        Self { store, connection, epoch, renewal, lost }
+    }
+
+    /// Why the lease was lost, if it was.
+    pub fn lost(&self) -> Option<Failure> {
+        self.lost.lock().expect("no holder of this lock panics").clone()
+    }
+
+    pub async fn release(self) -> Result<(), StoreError> {
+        self.renewal.abort();
+        self.store.release(&self.connection, self.epoch).await
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the values of one spawned task")]
+async fn renew(
+    store: Store,
+    connection: ConnectionId,
+    epoch: Epoch,
+    holder: String,
+    run: RunId,
+    ttl_ms: i64,
+    cancel: CancellationToken,
+    lost: Arc<std::sync::Mutex<Option<Failure>>>,
+) {
+    let every = Duration::from_millis(u64::try_from(ttl_ms / RENEWALS_PER_LEASE).unwrap_or(1).max(1));
+    let mut renewed = now_ms();
+    loop {
+        tokio::time::sleep(every).await;
+        let now = now_ms();
+        let result = async {
+            // The epoch may have been raised above a destination's since the lease was taken.
+            let current =
+                store.lease(&connection).await?.filter(|lease| lease.holder.as_deref() == Some(holder.as_str()));
+            let epoch = current.map_or(epoch, |lease| lease.epoch);
+            store.renew(&connection, epoch, ttl_ms, now).await?;
+            store.heartbeat(&run, ttl_ms, now).await
+        };
+        match result.await {
+            Ok(cancelled) => {
+                renewed = now;
+                if cancelled {
+                    cancel.cancel();
+                }
+            }
+            // A database that is away for a moment costs nothing until the lease has run out.
+            Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms => {}
+            Err(error) => {
+                *lost.lock().expect("no holder of this lock panics") = Some(error.failure());
+                cancel.cancel();
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_process_is_never_taken_for_dead() {
+        assert!(!is_dead(&holder()));
+        assert!(!is_dead("another-boot/1/1"));
+        assert!(!is_dead("nonsense"));
+    }
+
+    #[test]
+    fn an_ended_process_and_a_reused_number_are_dead() {
+        let boot = boot_id().unwrap_or_default();
+        assert!(is_dead(&format!("{boot}/{}/1", std::process::id())));
+        assert!(is_dead(&format!("{boot}/4294967294/1")));
+    }
+}

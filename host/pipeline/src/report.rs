@@ -1,0 +1,60 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thimble_record::{Counts, Failure, LoadOutcome, SealedBatch, rejected::REJECTED_STREAM};
+
+/// The figures of a run, as stored with it and shown to people.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunReport {
+    pub streams: BTreeMap<String, StreamReport>,
+    /// Batches committed by this run, recovered ones included.
+    pub batches: u64,
+    /// Of those, batches that an earlier run had sealed.
+    pub recovered_batches: u64,
+    pub elapsed_ms: u64,
+    /// One for each stream or partition that failed; the others went on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// Whether it was stopped by the operator.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// What check, discover or install answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
+}
+
+/// The figures of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StreamReport {
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Bytes of its staged Parquet.
+    pub bytes: u64,
+}
+
+impl RunReport {
+    /// Records committed, over all streams.
+    pub fn records(&self) -> u64 {
+        self.streams.values().map(|stream| stream.counts.loaded + stream.counts.merged).sum()
+    }
+
+    /// Records rejected, over all streams.
+    pub fn rejected(&self) -> u64 {
+        self.streams.values().map(|stream| stream.counts.rejected).sum()
+    }
+
+    /// Adds a committed batch.
+    pub(crate) fn add(&mut self, batch: &SealedBatch, outcome: &LoadOutcome) {
+        self.batches += 1;
+        for (part, loaded) in batch.streams.iter().zip(&outcome.streams) {
+            if part.stream == REJECTED_STREAM {
+                continue;
+            }
+            let report = self.streams.entry(part.stream.clone()).or_default();
+            report.counts += Counts { loaded: loaded.loaded, merged: loaded.merged, ..part.counts };
+            report.bytes += part.segments.iter().map(|segment| segment.plain_bytes).sum::<u64>();
+        }
+    }
+}

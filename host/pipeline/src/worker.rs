@@ -1,0 +1,336 @@
+//! The worker: takes a run from the queue to its end.
+
+use std::{sync::Arc, time::Instant};
+
+use serde_json::Value;
+use thimble_load::Destination;
+use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
+use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
+use thimble_stage::Stage;
+use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::{ClosedBatch, OpenBatch},
+    collect::{Collector, Message, PartitionWork, StreamWork, now_ms},
+    commit::Committer,
+    events::{EventSink, RunEvent},
+    failpoints,
+    lease::{self, Lease},
+    plan::{self, Chosen, Planned, SyncRequest},
+    read::{ReadTask, Readers},
+    report::RunReport,
+    session,
+    settings::WorkerSettings,
+};
+
+/// Messages that wait for the collector; their bytes are limited by `max_queued_bytes`.
+const QUEUED_MESSAGES: usize = 256;
+
+/// Executes runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    pub store: Store,
+    pub plugins: Arc<PluginHost>,
+    pub stage: Arc<Stage>,
+    pub destination: Arc<dyn Destination>,
+    pub key: Arc<HostKey>,
+    pub settings: WorkerSettings,
+}
+
+/// A connection with all that a run of it needs.
+pub(crate) struct Loaded {
+    pub connection: ConnectionRow,
+    pub plugin: PluginRow,
+    pub connector: Arc<dyn Connector>,
+    pub session: Session,
+}
+
+struct EventLog(Arc<dyn EventSink>);
+
+impl LogSink for EventLog {
+    fn line(&self, level: LogLevel, message: &str) {
+        self.0.event(RunEvent::Log { level: format!("{level:?}").to_lowercase(), message: message.to_owned() });
+    }
+}
+
+pub(crate) fn failed(error: &StoreError) -> Failure {
+    error.failure()
+}
+
+impl Worker {
+    /// Name under which this process holds runs and leases.
+    pub fn holder(&self) -> String {
+        lease::holder()
+    }
+
+    /// Queues a run and executes it at once in this process. Fails before anything started where a sync of the
+    /// connection is under way.
+    pub async fn run_now(
+        &self,
+        new: NewRun,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunRow, StoreError> {
+        lease::release_dead(&self.store).await?;
+        let run = self.store.start(&new, &self.holder(), self.settings.lease_ms, now_ms()).await?;
+        self.execute(run, events, cancel).await
+    }
+
+    /// Executes a claimed run and stores its outcome; answers the finished row.
+    pub async fn execute(
+        &self,
+        run: RunRow,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunRow, StoreError> {
+        let started = Instant::now();
+        let result = match run.kind {
+            RunKind::Sync => self.sync(&run, Arc::clone(&events), cancel).await,
+            RunKind::Check => self.check(&run, Arc::clone(&events)).await.map_err(Into::into),
+            RunKind::Discover => self.discover(&run, Arc::clone(&events)).await.map_err(Into::into),
+            RunKind::Install => self.install_run(&run).await.map_err(Into::into),
+        };
+        let (mut report, failure) = match result {
+            Ok(report) => {
+                let first = report.failures.first().cloned();
+                (report, first)
+            }
+            Err(Stopped { failure, report }) => (*report, Some(failure)),
+        };
+        report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        events.event(RunEvent::Finished { report: report.clone() });
+        let stored = serde_json::to_value(&report).expect("a report is plain data, which always serializes");
+        let outcome = match failure {
+            Some(failure) => RunOutcome::failed(failure, stored),
+            None if report.cancelled => RunOutcome::cancelled(stored),
+            None => RunOutcome::succeeded(stored),
+        };
+        failpoints::hit(failpoints::BEFORE_FINISH);
+        self.store.finish(&run.id, &outcome, now_ms()).await
+    }
+
+    pub(crate) async fn open(&self, id: &ConnectionId, events: Arc<dyn EventSink>) -> Result<Loaded, Failure> {
+        let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
+        let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
+        let session = session::session(&connection, &plugin, &grants, &self.key, Arc::new(EventLog(events)))?;
+        let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
+        Ok(Loaded { connection, plugin, connector, session })
+    }
+
+    async fn sync(
+        &self,
+        run: &RunRow,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunReport, Stopped> {
+        let id =
+            run.connection.clone().ok_or_else(|| Failure::system(format!("run {} names no connection", run.id)))?;
+        lease::release_dead(&self.store).await.map_err(|e| failed(&e))?;
+        let ttl = self.settings.lease_ms;
+        let epoch = self.store.acquire(&id, &self.holder(), ttl, now_ms()).await.map_err(|e| failed(&e))?;
+        self.store.set_run_epoch(&run.id, epoch).await.map_err(|e| failed(&e))?;
+        failpoints::hit(failpoints::AFTER_LEASE);
+        let lease = Lease::keep(self.store.clone(), id.clone(), epoch, run.id.clone(), ttl, cancel.clone());
+        let mut committer = Committer::new(
+            self.store.clone(),
+            Arc::clone(&self.stage),
+            Arc::clone(&self.destination),
+            id.clone(),
+            epoch,
+            self.settings.clone(),
+            Arc::clone(&events),
+        );
+        let result = self.extract_and_commit(run, &id, &mut committer, events, cancel.clone()).await;
+        let mut report = std::mem::take(&mut committer.report);
+        let lost = lease.lost();
+        lease.release().await.map_err(|e| failed(&e))?;
+        match (lost, result) {
+            (Some(failure), _) | (None, Err(failure)) => Err(Stopped { failure, report: Box::new(report) }),
+            (None, Ok(failures)) => {
+                report.failures = failures;
+                report.cancelled = cancel.is_cancelled();
+                Ok(report)
+            }
+        }
+    }
+
+    /// Everything between the lease and the report. Answers the failures of streams that could not be read whole.
+    async fn extract_and_commit(
+        &self,
+        run: &RunRow,
+        id: &ConnectionId,
+        committer: &mut Committer,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<Vec<Failure>, Failure> {
+        committer.recover().await?;
+        self.apply_edit(committer).await?;
+        events.event(RunEvent::Started {
+            epoch: committer.epoch.0,
+            recovered_batches: committer.report.recovered_batches,
+        });
+        let loaded = self.open(id, Arc::clone(&events)).await?;
+        let request: SyncRequest = match &run.request {
+            Value::Null => SyncRequest::default(),
+            request => serde_json::from_value(request.clone()).map_err(|error| {
+                Failure::new(ErrorKind::Config, format!("the run's request cannot be read: {error}"))
+            })?,
+        };
+        let catalog = self.catalog(&loaded).await?;
+        let chosen = plan::choose(&catalog, &loaded.connection.streams, &request)?;
+        let (seq, mut position) = committer.committed.clone();
+        let mut failures = Vec::new();
+        let mut planned = Vec::new();
+        for stream in &chosen {
+            plan::begin(stream, &mut position);
+            match self.plan_one(id, &loaded, stream, &position).await {
+                Ok(plan) => planned.push(plan),
+                // One stream that cannot be planned must not stop the others; its position stays as it was.
+                Err(failure) => {
+                    restore(&mut position, &committer.committed.1, &stream.stream.name);
+                    failures.push(failure);
+                }
+            }
+        }
+        tell_plans(&planned, events.as_ref());
+        let (streams, partitions, tasks) = number(planned);
+        let (closed_tx, closed_rx) = mpsc::channel::<ClosedBatch>(1);
+        let (messages, inbox) = mpsc::channel::<Message>(QUEUED_MESSAGES);
+        let collector = Collector {
+            stage: Arc::clone(&self.stage),
+            connection: id.clone(),
+            epoch: committer.epoch,
+            plugin_digest: loaded.plugin.digest.clone(),
+            settings: self.settings.clone(),
+            position,
+            base_position: committer.committed.1.clone(),
+            streams,
+            partitions,
+            closed: closed_tx,
+            events: Arc::clone(&events),
+        };
+        let collecting = tokio::task::spawn_blocking(move || collector.run(seq, inbox));
+        let readers = Readers {
+            connector: loaded.connector,
+            session: loaded.session,
+            settings: self.settings.clone(),
+            messages,
+            events,
+            cancel,
+        };
+        failures.extend(drive(readers, tasks, collecting, committer, closed_rx).await?);
+        Ok(failures)
+    }
+
+    async fn plan_one(
+        &self,
+        id: &ConnectionId,
+        loaded: &Loaded,
+        stream: &Chosen,
+        position: &thimble_record::Position,
+    ) -> Result<Planned, Failure> {
+        let stored = self.store.schema(id, &stream.stream.name).await.map_err(|e| failed(&e))?;
+        let position = &position.streams[&stream.stream.name];
+        plan::plan(loaded.connector.as_ref(), &loaded.session, stream, position, stored).await
+    }
+
+    /// Commits a pending correction of the position as a batch of its own, without rows.
+    async fn apply_edit(&self, committer: &mut Committer) -> Result<(), Failure> {
+        let id = committer.connection.clone();
+        let Some(edit) = self.store.position_edit(&id).await.map_err(|e| failed(&e))? else { return Ok(()) };
+        let (seq, from) = committer.committed.clone();
+        let batch = OpenBatch::new(Arc::clone(&self.stage), id, committer.epoch, seq.next(), String::new());
+        committer.edit = Some(edit.id);
+        committer.commit(batch.close(from.digest(), edit.position, now_ms())?).await
+    }
+}
+
+/// A run that ended early, with what it had committed.
+pub(crate) struct Stopped {
+    failure: Failure,
+    report: Box<RunReport>,
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self { failure, report: Box::default() }
+    }
+}
+
+fn restore(position: &mut thimble_record::Position, committed: &thimble_record::Position, stream: &str) {
+    match committed.streams.get(stream) {
+        Some(old) => position.streams.insert(stream.to_owned(), old.clone()),
+        None => position.streams.remove(stream),
+    };
+}
+
+fn tell_plans(planned: &[Planned], events: &dyn EventSink) {
+    for Planned { work, requests, estimated_bytes, estimated_records } in planned {
+        events.event(RunEvent::Planned {
+            stream: work.target.stream.clone(),
+            partitions: requests.len() as u64,
+            estimated_bytes: *estimated_bytes,
+            estimated_records: *estimated_records,
+        });
+    }
+}
+
+/// Numbers the partitions of all streams, in the order in which they are read: one of each stream in turn, so that no
+/// stream waits for all of another.
+fn number(planned: Vec<Planned>) -> (Vec<StreamWork>, Vec<PartitionWork>, Vec<ReadTask>) {
+    let mut streams = Vec::new();
+    let mut queues = Vec::new();
+    for (stream, Planned { work, requests, .. }) in planned.into_iter().enumerate() {
+        streams.push(work);
+        queues.push((stream, requests.into_iter()));
+    }
+    let (mut partitions, mut tasks) = (Vec::new(), Vec::new());
+    loop {
+        let before = tasks.len();
+        for (stream, queue) in &mut queues {
+            if let Some(request) = queue.next() {
+                tasks.push(ReadTask { partition: partitions.len(), request: request.clone() });
+                partitions.push(PartitionWork { stream: *stream, id: request.partition.id });
+            }
+        }
+        if tasks.len() == before {
+            return (streams, partitions, tasks);
+        }
+    }
+}
+
+/// Between the ticks by which batches of slow sources come of age.
+const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Runs readers, collector and committer side by side until all is committed or something fails.
+async fn drive(
+    readers: Readers,
+    tasks: Vec<ReadTask>,
+    collecting: tokio::task::JoinHandle<Result<(), Failure>>,
+    committer: &mut Committer,
+    closed: mpsc::Receiver<ClosedBatch>,
+) -> Result<Vec<Failure>, Failure> {
+    let ticker = readers.messages.clone();
+    let reading = async move {
+        let read = readers.read_all(tasks);
+        tokio::pin!(read);
+        loop {
+            tokio::select! {
+                failures = &mut read => return failures,
+                () = tokio::time::sleep(TICK) => {
+                    // A full queue is busy and needs no tick; a closed one ends by itself.
+                    let _ = ticker.try_send(Message::Tick);
+                }
+            }
+        }
+    };
+    // The committer's failure drops its receiver, which ends the collector, whose receiver ends the readers.
+    let committing = committer.run(closed);
+    let (failures, collected, committed) = tokio::join!(reading, collecting, committing);
+    committed?;
+    collected.map_err(|error| Failure::system(format!("decoding stopped: {error}")))??;
+    Ok(failures)
+}
