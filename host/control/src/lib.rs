@@ -1,0 +1,39 @@
+//! The control plane: an HTTP API that writes intent, and a reconciler that has it carried out.
+//!
+//! Owns the shapes of the API, its errors (problem+json), authentication and the queue's pace. Handlers
+//! read the store and write rows to it; they never touch a plugin, so check and discover are runs too.
+//! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
+
+mod auth;
+mod clock;
+mod component;
+mod connections;
+mod extract;
+mod grants;
+mod guard;
+mod health;
+mod limits;
+mod openapi;
+mod page;
+mod plugins;
+mod problem;
+mod reconcile;
+mod retention;
+mod routes;
+mod runs;
+mod settings;
+mod signals;
+mod state;
+
+pub use clock::{Clock, system_clock};
+pub use limits::{
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_UNFINISHED_RUNS,
+    MAX_WAIT,
+};
+pub use openapi::openapi;
+pub use problem::Problem;
+pub use reconcile::{Executor, ReconcileSettings, reconcile};
+pub use retention::Retention;
+pub use routes::{router, serve};
+pub use settings::{ControlSettings, DEFAULT_ADDRESS, SecretSealer};
+pub use signals::Signals;

@@ -1,0 +1,36 @@
+//! Every limit of the control plane, in one place.
+
+use std::time::Duration;
+
+/// Largest request body, except an uploaded component.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// Largest uploaded component.
+pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longest wait for a run that a client may ask for.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a request may take, a wait that the client asked for apart.
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long an upload may take.
+pub(crate) const UPLOAD_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Rows of a page where the client does not say.
+pub(crate) const DEFAULT_PAGE: u32 = 100;
+
+/// Most queued and running runs; more are refused until some have ended.
+pub const MAX_UNFINISHED_RUNS: usize = 500;
+
+/// Most installations that wait or run; each holds an uploaded component on disk.
+pub const MAX_PENDING_INSTALLS: usize = 16;
+
+/// Most grants of one plugin.
+pub const MAX_GRANTS: usize = 1_000;
+
+/// Longest grant.
+pub const MAX_PATTERN_BYTES: usize = 512;
+
+/// How often a waiting client's run is looked at where another process executes it, which cannot signal.
+pub(crate) const WAIT_POLL: Duration = Duration::from_millis(500);

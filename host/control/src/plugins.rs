@@ -1,0 +1,166 @@
+//! Routes of plugins: list, look, upload, remove.
+
+use axum::{
+    Json,
+    body::Body as HttpBody,
+    extract::{Request, State},
+    http::{HeaderName, StatusCode, header},
+};
+use futures::StreamExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use thimble_store::{NewRun, PluginRow, RunKind, Trigger};
+use tokio::io::AsyncWriteExt;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ControlSettings, Problem, component,
+    extract::{Params, Place},
+    limits::{MAX_COMPONENT_BYTES, MAX_PENDING_INSTALLS},
+    page::{Page, PageParams, cut},
+    runs::{self, Run},
+};
+
+/// An installed connector.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Plugin {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the component, hex.
+    pub digest: String,
+    /// Version of the plugin interface.
+    pub api_version: String,
+    pub title: String,
+    /// Markdown.
+    pub docs: String,
+    /// JSON Schema of a connection's configuration; secret fields carry `"x-secret": true`.
+    pub config_schema: Value,
+    /// What it asks for: hosts, memory, secrets that it must see.
+    pub permissions: Value,
+    /// The host patterns that it may reach.
+    pub grants: Vec<String>,
+    /// Milliseconds since the epoch.
+    pub installed_at: i64,
+}
+
+impl Plugin {
+    fn new(row: PluginRow, grants: Vec<String>) -> Self {
+        let PluginRow { name, version, digest, api_version, title, docs, config_schema, permissions, installed_at } =
+            row;
+        Self { name, version, digest, api_version, title, docs, config_schema, permissions, grants, installed_at }
+    }
+}
+
+pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, remove))
+}
+
+/// Apart from the others, because a body may be larger and take longer.
+pub(crate) fn upload_routes() -> OpenApiRouter<ControlSettings> {
+    OpenApiRouter::new().routes(routes!(upload))
+}
+
+/// The installed plugins, by name.
+#[utoipa::path(get, path = "/plugins", operation_id = "listPlugins", tag = "plugins", params(PageParams),
+    responses((status = 200, body = Page<Plugin>)))]
+async fn list(
+    State(settings): State<ControlSettings>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<Plugin>>, Problem> {
+    let Page { items, next } = cut(settings.store.plugins().await?, &params, |row| row.name.as_str());
+    let mut plugins = Vec::with_capacity(items.len());
+    for row in items {
+        let grants = settings.store.grants(&row.name).await?;
+        plugins.push(Plugin::new(row, grants));
+    }
+    Ok(Json(Page { items: plugins, next }))
+}
+
+/// One plugin.
+#[utoipa::path(get, path = "/plugins/{name}", operation_id = "getPlugin", tag = "plugins",
+    params(("name" = String, Path, description = "The plugin's name.")),
+    responses((status = 200, body = Plugin), (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<Json<Plugin>, Problem> {
+    let row = settings.store.plugin(&name).await?;
+    let grants = settings.store.grants(&name).await?;
+    Ok(Json(Plugin::new(row, grants)))
+}
+
+/// Removes a plugin and its grants. Refused while a connection uses it.
+#[utoipa::path(delete, path = "/plugins/{name}", operation_id = "removePlugin", tag = "plugins",
+    params(("name" = String, Path, description = "The plugin's name.")),
+    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json")))]
+async fn remove(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<StatusCode, Problem> {
+    let removed = settings.store.remove_plugin(&name).await?;
+    let detail = json!({"version": removed.version, "digest": removed.digest});
+    settings.store.append_audit("api", "plugin.remove", &name, &detail, settings.now_ms()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Uploads a component and queues its installation. The run says what became of it.
+#[utoipa::path(post, path = "/plugins", operation_id = "installPlugin", tag = "plugins",
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes."),
+    responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json")))]
+async fn upload(
+    State(settings): State<ControlSettings>,
+    request: Request,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    let pending = settings.store.unfinished_runs().await?;
+    if pending.iter().filter(|run| run.kind == RunKind::Install).count() >= MAX_PENDING_INSTALLS {
+        let detail = format!("{MAX_PENDING_INSTALLS} installations are waiting: try again when some have ended");
+        return Err(Problem::busy(detail));
+    }
+    let digest = keep(&settings, request.into_body()).await?;
+    let new = NewRun {
+        request: json!({"blob": format!("{digest}.wasm"), "digest": digest}),
+        ..NewRun::install(format!("sha256:{digest}"), Trigger::Api)
+    };
+    let row = settings.store.enqueue(&new, settings.now_ms()).await?;
+    settings.signals.wake();
+    settings.store.append_audit("api", "plugin.upload", &digest, &json!({"run": row.id}), settings.now_ms()).await?;
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, runs::location(&row.id))], Json(row.into())))
+}
+
+/// Writes the body to `<blobs_dir>/<sha256>.wasm` and answers the SHA-256. An upload that ends early
+/// leaves nothing.
+async fn keep(settings: &ControlSettings, body: HttpBody) -> Result<String, Problem> {
+    let failed = |error: std::io::Error| Problem::from_io(&error, "keeping an uploaded component");
+    let file = NamedTempFile::new_in(&settings.blobs_dir).map_err(failed)?;
+    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
+    let (mut start, mut length, mut hash) = (Vec::new(), 0_u64, Sha256::new());
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::malformed(StatusCode::BAD_REQUEST, "the upload broke off before its end: send it again")
+        })?;
+        length += chunk.len() as u64;
+        if length > MAX_COMPONENT_BYTES {
+            return Err(Problem::too_large(MAX_COMPONENT_BYTES));
+        }
+        if start.len() < component::PREAMBLE {
+            start.extend(chunk.iter().take(component::PREAMBLE - start.len()));
+            refuse(&start, start.len() == component::PREAMBLE)?;
+        }
+        hash.update(&chunk);
+        writer.write_all(&chunk).await.map_err(failed)?;
+    }
+    refuse(&start, true)?;
+    writer.sync_all().await.map_err(failed)?;
+    let digest = hex::encode(hash.finalize());
+    file.persist(settings.blobs_dir.join(format!("{digest}.wasm"))).map_err(|error| failed(error.error))?;
+    Ok(digest)
+}
+
+fn refuse(start: &[u8], complete: bool) -> Result<(), Problem> {
+    match component::refusal(start) {
+        Some(reason) if complete => Err(Problem::invalid(reason)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Puts the routes together: description, deadlines, body limits, token, health.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn_with_state, map_response},
+    response::Response,
+    routing::get,
+};
+use tokio::net::TcpListener;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    ControlSettings, auth, connections, grants, guard, health,
+    limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
+    openapi, plugins, runs, state,
+};
+
+/// Where the API stands.
+pub(crate) const PREFIX: &str = "/api/v1";
+
+/// All routes of the API, with their description, without its prefix.
+pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
+    let usual = OpenApiRouter::new()
+        .merge(plugins::routes())
+        .merge(grants::routes())
+        .merge(connections::routes())
+        .merge(state::routes())
+        .merge(runs::routes())
+        .merge(openapi::routes());
+    OpenApiRouter::new()
+        .merge(bounded(usual, REQUEST_DEADLINE))
+        .merge(bounded(runs::waiting_routes(), REQUEST_DEADLINE + MAX_WAIT))
+        .merge(bounded(plugins::upload_routes(), UPLOAD_DEADLINE))
+}
+
+fn bounded(routes: OpenApiRouter<ControlSettings>, limit: Duration) -> OpenApiRouter<ControlSettings> {
+    routes.route_layer(from_fn_with_state(limit, guard::bound))
+}
+
+/// The control plane's HTTP surface. Everything under `/api/v1` needs the token, unknown paths included.
+pub fn router(settings: ControlSettings) -> Router {
+    let (routes, _) = api().split_for_parts();
+    let api = routes
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(settings.clone(), auth::require_token));
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .nest(PREFIX, api)
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::method_not_allowed)
+        .layer(map_response(mark))
+        .with_state(settings)
+}
+
+/// Serves the API until `settings.shutdown` fires and the open requests have ended.
+pub async fn serve(listener: TcpListener, settings: ControlSettings) -> std::io::Result<()> {
+    let shutdown = settings.shutdown.clone();
+    axum::serve(listener, router(settings)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+/// Answers are data for programs: never guessed to be something else, never kept by a cache.
+async fn mark(mut response: Response) -> Response {
+    use axum::http::{HeaderValue, header};
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,308 @@
+//! Routes of runs: ask for one, look, wait, read its log, cancel.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use thimble_record::{Failure, RunId};
+use thimble_store::{LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, Trigger};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ControlSettings, Problem,
+    extract::{Body, Params, Place, connection_id, run_id},
+    limits::{MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
+    page::{Page, from_overfull, page_size},
+};
+
+/// What a run failed by.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunFailure {
+    /// What can be done: `config`, `transient`, `system` or `refused`.
+    #[schema(value_type = String)]
+    pub kind: thimble_record::ErrorKind,
+    /// One sentence.
+    pub message: String,
+    /// Milliseconds that the source asked to wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// A run.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Run {
+    /// 26 characters, in the order of creation.
+    pub id: String,
+    /// `sync`, `check`, `discover` or `install`.
+    #[schema(value_type = String)]
+    pub kind: RunKind,
+    /// `manual`, `api` or `schedule`.
+    #[schema(value_type = String)]
+    pub trigger: Trigger,
+    pub connection: Option<String>,
+    /// What is installed.
+    pub subject: Option<String>,
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled` or `interrupted`.
+    #[schema(value_type = String)]
+    pub status: thimble_store::RunStatus,
+    /// Whether somebody asked for it to stop.
+    pub cancel_requested: bool,
+    /// The lease's epoch that a sync works under.
+    pub epoch: Option<u64>,
+    /// Milliseconds since the epoch, as all times.
+    pub queued_at: i64,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    /// Parameters that it was asked for with.
+    pub request: Value,
+    /// Progress while it runs, the result at its end.
+    pub report: Value,
+    pub failure: Option<RunFailure>,
+}
+
+impl From<RunRow> for Run {
+    fn from(row: RunRow) -> Self {
+        let RunRow {
+            id,
+            kind,
+            trigger,
+            connection,
+            subject,
+            request,
+            status,
+            holder: _,
+            expires_at: _,
+            epoch,
+            cancel_requested,
+            queued_at,
+            started_at,
+            finished_at,
+            report,
+            failure,
+        } = row;
+        let failure =
+            failure.map(|Failure { kind, message, retry_after_ms }| RunFailure { kind, message, retry_after_ms });
+        Self {
+            id: id.0,
+            kind,
+            trigger,
+            connection: connection.map(String::from),
+            subject,
+            status,
+            cancel_requested,
+            epoch: epoch.map(|epoch| epoch.0),
+            queued_at,
+            started_at,
+            finished_at,
+            request,
+            report,
+            failure,
+        }
+    }
+}
+
+/// What a connection can be asked for.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionRunKind {
+    /// Move what is new.
+    Sync,
+    /// Prove that the configuration works.
+    Check,
+    /// Ask the source for its streams and store them as the connection's catalog.
+    Discover,
+}
+
+/// A run to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    pub kind: ConnectionRunKind,
+    /// Parameters for the run.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub request: Option<serde_json::Map<String, Value>>,
+}
+
+/// Which runs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RunListParams {
+    /// Items of a page, 1 to 1,000; 100 where absent.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Only runs of this connection.
+    connection: Option<String>,
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct WaitParams {
+    /// Seconds to wait for the run's end, at most 60. The answer comes when it ended or the time is up.
+    wait: Option<u64>,
+}
+
+/// One log line.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Log {
+    /// Counts the lines of the run from 1.
+    pub seq: i64,
+    /// Milliseconds since the epoch.
+    pub at: i64,
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    #[schema(value_type = String)]
+    pub level: thimble_store::LogLevel,
+    /// `host`, or the plugin's name.
+    pub source: String,
+    pub message: String,
+}
+
+impl From<LogRow> for Log {
+    fn from(LogRow { seq, line: LogLine { at, level, source, message } }: LogRow) -> Self {
+        Self { seq, at, level, source, message }
+    }
+}
+
+/// Which lines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct LogParams {
+    /// Lines of a page, 1 to 1,000; 100 where absent.
+    limit: Option<u32>,
+    /// Only lines after this one, by `seq`; also `next` of the page before.
+    cursor: Option<i64>,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(list)).routes(routes!(logs)).routes(routes!(cancel))
+}
+
+/// Apart from the others, because a client may ask it to wait.
+pub(crate) fn waiting_routes() -> OpenApiRouter<ControlSettings> {
+    OpenApiRouter::new().routes(routes!(get))
+}
+
+/// Path of a run.
+pub(crate) fn location(run: &RunId) -> String {
+    format!("/api/v1/runs/{run}")
+}
+
+/// Queues a run of a connection. A second sync is refused while one is queued or running.
+#[utoipa::path(post, path = "/connections/{id}/runs", operation_id = "createRun", tag = "runs",
+    params(("id" = String, Path, description = "The connection's name.")), request_body = RunSpec,
+    responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json")))]
+async fn create(
+    State(settings): State<ControlSettings>,
+    Place(id): Place<String>,
+    Body(spec): Body<RunSpec>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    let kind = match spec.kind {
+        ConnectionRunKind::Sync => RunKind::Sync,
+        ConnectionRunKind::Check => RunKind::Check,
+        ConnectionRunKind::Discover => RunKind::Discover,
+    };
+    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
+        return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
+    }
+    let request = spec.request.map_or(Value::Null, Value::Object);
+    let new = NewRun { request, ..NewRun::on(connection_id(id)?, kind, Trigger::Api) };
+    let row = settings.store.enqueue(&new, settings.now_ms()).await?;
+    settings.signals.wake();
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(&row.id))], Json(row.into())))
+}
+
+/// Runs, newest first.
+#[utoipa::path(get, path = "/runs", operation_id = "listRuns", tag = "runs", params(RunListParams),
+    responses((status = 200, body = Page<Run>)))]
+async fn list(
+    State(settings): State<ControlSettings>,
+    Params(RunListParams { limit, cursor, connection }): Params<RunListParams>,
+) -> Result<Json<Page<Run>>, Problem> {
+    let size = page_size(limit);
+    let connection = connection.map(connection_id).transpose()?;
+    let page = RunPage { limit: size + 1, before: cursor.map(RunId), connection };
+    let rows = settings.store.runs(&page).await?;
+    let Page { items, next } = from_overfull(rows, size, |row| row.id.0.clone());
+    Ok(Json(Page { items: items.into_iter().map(Run::from).collect(), next }))
+}
+
+/// One run, at once or when it has ended.
+#[utoipa::path(get, path = "/runs/{run}", operation_id = "getRun", tag = "runs",
+    params(("run" = String, Path, description = "The run's id."), WaitParams),
+    responses((status = 200, body = Run), (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn get(
+    State(settings): State<ControlSettings>,
+    Place(id): Place<String>,
+    Params(WaitParams { wait }): Params<WaitParams>,
+) -> Result<Json<Run>, Problem> {
+    let wait = Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT);
+    Ok(Json(wait_for(&settings, &run_id(id), wait).await?.into()))
+}
+
+/// The run when it has ended, or as it is when the time is up.
+async fn wait_for(settings: &ControlSettings, id: &RunId, wait: Duration) -> Result<RunRow, Problem> {
+    let until = tokio::time::Instant::now() + wait;
+    let mut changes = settings.signals.watch();
+    loop {
+        // Before the look, so that a change after it is not missed.
+        changes.mark_unchanged();
+        let row = settings.store.run(id).await?;
+        if row.status.finished() || tokio::time::Instant::now() >= until || settings.shutdown.is_cancelled() {
+            return Ok(row);
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(WAIT_POLL) => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = settings.shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// The log of a run, oldest line first.
+#[utoipa::path(get, path = "/runs/{run}/logs", operation_id = "getRunLogs", tag = "runs",
+    params(("run" = String, Path, description = "The run's id."), LogParams),
+    responses((status = 200, body = Page<Log>), (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn logs(
+    State(settings): State<ControlSettings>,
+    Place(id): Place<String>,
+    Params(LogParams { limit, cursor }): Params<LogParams>,
+) -> Result<Json<Page<Log>>, Problem> {
+    let id = run_id(id);
+    settings.store.run(&id).await?;
+    let size = page_size(limit);
+    let rows = settings.store.logs(&id, cursor.unwrap_or(0), size + 1).await?;
+    let Page { items, next } = from_overfull(rows, size, |row| row.seq.to_string());
+    Ok(Json(Page { items: items.into_iter().map(Log::from).collect(), next }))
+}
+
+/// Asks a run to stop. A queued run ends at once, a running one soon.
+#[utoipa::path(post, path = "/runs/{run}/cancel", operation_id = "cancelRun", tag = "runs",
+    params(("run" = String, Path, description = "The run's id.")),
+    responses((status = 202, body = Run), (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json")))]
+async fn cancel(
+    State(settings): State<ControlSettings>,
+    Place(id): Place<String>,
+) -> Result<(StatusCode, Json<Run>), Problem> {
+    let now_ms = settings.now_ms();
+    let row = settings.store.request_cancel(&run_id(id), now_ms).await?;
+    settings.signals.wake();
+    settings.signals.changed();
+    settings.store.append_audit("api", "run.cancel", &row.id.0, &json!({}), now_ms).await?;
+    Ok((StatusCode::ACCEPTED, Json(row.into())))
+}

@@ -1,0 +1,55 @@
+//! What the API is built from.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use serde_json::Value;
+use thimble_record::{ConnectionId, Failure};
+use thimble_store::{SealedSecrets, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Clock, Signals};
+
+/// Where the API listens unless the operator says otherwise: this machine only.
+pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
+
+/// Takes the secrets out of a configuration.
+pub trait SecretSealer: Send + Sync + 'static {
+    /// Answers what may be stored and shown in the clear (`{"$secret": true}` where a secret was) and the
+    /// sealed secrets. A mark that comes back unchanged keeps the value in `stored`. Errors name the
+    /// setting and hold no secret; those of kind `config` are shown to the client.
+    fn seal(
+        &self,
+        connection: &ConnectionId,
+        config_schema: &Value,
+        config: Value,
+        stored: Option<&SealedSecrets>,
+    ) -> Result<(Value, SealedSecrets), Failure>;
+}
+
+/// What the API is built from. Cheap to clone.
+#[derive(Clone)]
+pub struct ControlSettings {
+    pub store: Store,
+    /// SHA-256 of the bearer token; the token itself is not kept.
+    pub token_sha256: [u8; 32],
+    /// Folder for uploaded components that wait for their installation; must exist. A file is
+    /// `<sha256>.wasm`; the install run's request names it as `{"blob": "<sha256>.wasm"}`, and whoever
+    /// executes the run removes it.
+    pub blobs_dir: PathBuf,
+    pub sealer: Arc<dyn SecretSealer>,
+    /// Shared with [`crate::reconcile`].
+    pub signals: Signals,
+    pub clock: Clock,
+    /// Fires when the process is about to end: waiting clients are answered at once.
+    pub shutdown: CancellationToken,
+}
+
+impl ControlSettings {
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+}

@@ -1,0 +1,245 @@
+//! A running server and a client of it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use thimble_control::{ControlSettings, ReconcileSettings, SecretSealer, Signals, reconcile, serve, system_clock};
+use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
+use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::Recorder;
+
+pub const TOKEN: &str = "correct-horse-battery-staple";
+const LONG: Duration = Duration::from_secs(600);
+
+/// Seals the top-level `x-secret` settings with a real host key.
+pub struct Sealer(pub HostKey);
+
+impl SecretSealer for Sealer {
+    fn seal(
+        &self,
+        connection: &ConnectionId,
+        config_schema: &Value,
+        mut config: Value,
+        stored: Option<&SealedSecrets>,
+    ) -> Result<(Value, SealedSecrets), Failure> {
+        let aad = connection.as_str().as_bytes();
+        let old: Map<String, Value> = match stored {
+            Some(sealed) => serde_json::from_slice(&self.0.open(aad, &sealed.0).unwrap()).unwrap(),
+            None => Map::new(),
+        };
+        let mut secrets = Map::new();
+        for (name, field) in config_schema["properties"].as_object().unwrap() {
+            if field["x-secret"] != true || config.get(name).is_none() {
+                continue;
+            }
+            let given = std::mem::replace(&mut config[name], json!({"$secret": true}));
+            let value = if given == json!({"$secret": true}) { old.get(name).cloned() } else { Some(given) };
+            let value = value.ok_or_else(|| {
+                Failure::new(ErrorKind::Config, format!("the setting {name} has no stored secret: give its value"))
+            })?;
+            secrets.insert(name.clone(), value);
+        }
+        Ok((config, SealedSecrets(self.0.seal(aad, &serde_json::to_vec(&secrets).unwrap()).unwrap())))
+    }
+}
+
+pub struct Server {
+    folder: TempDir,
+    pub address: SocketAddr,
+    pub store: Store,
+    pub signals: Signals,
+    pub recorder: Arc<Recorder>,
+    pub shutdown: CancellationToken,
+    pub stop_reconciler: CancellationToken,
+    pub serving: JoinHandle<std::io::Result<()>>,
+    pub reconciling: Option<JoinHandle<()>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// A reconciler that only signals wake.
+pub fn only_by_signal() -> ReconcileSettings {
+    ReconcileSettings { tick: LONG, heartbeat: LONG, ..ReconcileSettings::new("here") }
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub json: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.json);
+        self.json
+    }
+
+    /// Checks the shape of a problem and answers its sentence.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.json);
+        assert_eq!((self.status.as_u16(), self.json["status"].as_u64()), (status, Some(status.into())));
+        assert_eq!(self.json["type"], format!("urn:thimble:problem:{code}"), "{}", self.json);
+        assert!(!self.json["title"].as_str().unwrap().is_empty());
+        self.json["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Server {
+    /// Without a reconciler: runs stay queued.
+    pub async fn without_reconciler() -> Self {
+        Self::build(None).await
+    }
+
+    pub async fn new() -> Self {
+        Self::build(Some(only_by_signal())).await
+    }
+
+    pub async fn with(settings: ReconcileSettings) -> Self {
+        Self::build(Some(settings)).await
+    }
+
+    async fn build(reconciler: Option<ReconcileSettings>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs_dir = folder.path().join("blobs");
+        std::fs::create_dir(&blobs_dir).unwrap();
+        let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
+        let (signals, shutdown, stop_reconciler) =
+            (Signals::default(), CancellationToken::new(), CancellationToken::new());
+        let settings = ControlSettings {
+            store: store.clone(),
+            token_sha256: Sha256::digest(TOKEN).into(),
+            blobs_dir,
+            sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap())),
+            signals: signals.clone(),
+            clock: system_clock(),
+            shutdown: shutdown.clone(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, settings));
+        let recorder = Arc::new(Recorder::new(store.clone()));
+        let reconciling = reconciler.map(|settings| {
+            let (store, signals, cancel) = (store.clone(), signals.clone(), stop_reconciler.clone());
+            tokio::spawn(reconcile(store, recorder.clone(), signals, settings, cancel))
+        });
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { folder, address, store, signals, recorder, shutdown, stop_reconciler, serving, reconciling, client }
+    }
+
+    /// Installs the plugin `files`.
+    pub async fn plugin(self) -> Self {
+        let plugin = PluginRow {
+            name: "files".into(),
+            version: "1.2.3".into(),
+            digest: "ab".repeat(32),
+            api_version: "0.1.0".into(),
+            title: "Files".into(),
+            docs: "# Files".into(),
+            config_schema: json!({"type": "object", "properties": {"token": {"type": "string", "x-secret": true}}}),
+            permissions: json!({"hosts": ["{{ url }}"]}),
+            installed_at: 1,
+        };
+        self.store.upsert_plugin(&plugin).await.unwrap();
+        self
+    }
+
+    /// Adds a connection of the plugin `files`.
+    pub async fn connection(self, id: &str) -> Self {
+        let row = ConnectionRow {
+            id: ConnectionId::new(id).unwrap(),
+            plugin: "files".into(),
+            config: json!({"url": "https://example.org"}),
+            secrets: SealedSecrets::default(),
+            streams: Vec::new(),
+            destination: None,
+            catalog: None,
+            created_at: 0,
+            updated_at: 0,
+        };
+        self.store.put_connection(&row, 1).await.unwrap();
+        self
+    }
+
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.folder.path().join("blobs")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let response = self.client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
+        Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri(format!("http://{}{path}", self.address))
+            .header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(Full::new(body.into())).unwrap()
+    }
+
+    /// Asks with the token; `path` is below `/api/v1`.
+    pub async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(self.request(method, &format!("/api/v1{path}"), Some(TOKEN), body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask("POST", path, body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask("PUT", path, body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path, "").await
+    }
+
+    /// Asks a connection for a run and answers its id.
+    pub async fn start(&self, connection: &str, kind: &str, verb: &str) -> String {
+        let body = json!({"kind": kind, "request": {"do": verb}});
+        let run = self.post(&format!("/connections/{connection}/runs"), body).await.expect(202);
+        run["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a run has a status.
+    pub async fn until(&self, run: &str, status: &str) -> Value {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let row = self.get(&format!("/runs/{run}")).await.expect(200);
+            if row["status"] == status {
+                return row;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "run is {row}, not {status}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
