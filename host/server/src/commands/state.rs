@@ -1,0 +1,131 @@
+//! `thimble state`.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use thimble_record::{Position, StreamPosition};
+
+use crate::{
+    cli::Global,
+    context::{Context, connection_id, now_ms, read_input, small_runtime},
+    exit::{CliError, Exit},
+    output::{Output, Table},
+};
+
+/// Largest position that is read.
+const MAX_STATE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Show or set how far a connection was read.
+#[derive(Debug, clap::Subcommand)]
+pub enum State {
+    /// Print the position of a connection, or of one stream
+    #[command(after_help = "Example:\n  thimble state show flights --output json > state.json")]
+    Show {
+        /// The connection.
+        connection: String,
+        /// Only this stream.
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+    },
+    /// Set the position of a connection, or of one stream; the next sync starts there
+    ///
+    /// The position becomes effective in the next sync, which commits it to the destination first. With `--stream`
+    /// the file holds that stream's position, and the others stay.
+    #[command(
+        after_help = "Examples:\n  thimble state set flights state.json\n  echo '{}' | thimble state set flights --stream airports    # read it again from the start"
+    )]
+    Set {
+        /// The connection.
+        connection: String,
+        /// Only this stream.
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+        /// JSON file, `-` for standard input.
+        #[arg(default_value = "-", value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// Runs the subcommand.
+pub fn run(command: State, global: &Global, output: Output) -> Result<(), CliError> {
+    let context = Context::existing(global, output)?;
+    match command {
+        State::Show { connection, stream } => show(&context, &connection, stream.as_deref()),
+        State::Set { connection, stream, file } => {
+            let bytes = read_input(&file, MAX_STATE_BYTES)?;
+            set(&context, &connection, stream.as_deref(), &bytes)
+        }
+    }
+}
+
+fn show(context: &Context, connection: &str, stream: Option<&str>) -> Result<(), CliError> {
+    let id = connection_id(connection)?;
+    let (known, edit) = small_runtime()?.block_on(async {
+        let store = context.store().await?;
+        store.connection(&id).await?;
+        Ok::<_, CliError>((store.position(&id).await?, store.position_edit(&id).await?))
+    })?;
+    let pending = edit.is_some();
+    let (seq, committed) = known.map_or_else(Default::default, |(seq, position)| (seq, position));
+    let position = edit.map_or(committed, |edit| edit.position);
+    if let Some(stream) = stream {
+        let position = position.streams.get(stream).ok_or_else(|| no_stream(connection, stream))?;
+        return context.output.show(position, |out| {
+            serde_json::to_writer_pretty(&mut *out, position)?;
+            writeln!(out)
+        });
+    }
+    context.output.show(&position, |out| {
+        writeln!(out, "batches committed: {seq}{}", if pending { "; an edit waits for the next sync" } else { "" })?;
+        let mut table = Table::new(&["stream", "completed", "generation#", "open partitions#"]);
+        for (name, stream) in &position.streams {
+            let StreamPosition { completed, generation, refreshing, partitions } = stream;
+            let open = partitions.values().filter(|partition| !partition.done).count();
+            table.row([
+                name.clone(),
+                completed.as_deref().map_or_else(|| "-".into(), |state| shortened(state, 60)),
+                format!("{generation}{}", if *refreshing { " (refreshing)" } else { "" }),
+                open.to_string(),
+            ]);
+        }
+        table.write(out)
+    })
+}
+
+fn no_stream(connection: &str, stream: &str) -> CliError {
+    CliError::new(Exit::NotFound, format!("connection {connection} has no position for the stream {stream}"))
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn set(context: &Context, connection: &str, stream: Option<&str>, bytes: &[u8]) -> Result<(), CliError> {
+    let id = connection_id(connection)?;
+    let wrong = |error: serde_json::Error| CliError::new(Exit::Usage, format!("that is not a position: {error}"));
+    small_runtime()?.block_on(async {
+        let store = context.store().await?;
+        let position = match stream {
+            None => serde_json::from_slice::<Position>(bytes).map_err(wrong)?,
+            Some(stream) => {
+                let one = serde_json::from_slice::<StreamPosition>(bytes).map_err(wrong)?;
+                let mut position = match store.position_edit(&id).await? {
+                    Some(edit) => edit.position,
+                    None => store.position(&id).await?.map(|(_, position)| position).unwrap_or_default(),
+                };
+                position.streams.insert(stream.to_owned(), one);
+                position
+            }
+        };
+        let now = now_ms();
+        let edit = store.put_position_edit(&id, &position, "cli", now).await?;
+        let detail = json!({ "stream": stream, "edit": edit.id });
+        store.append_audit("cli", "state.set", connection, &detail, now).await?;
+        let document = json!({ "connection": connection, "pending": true, "position": position });
+        context.output.show(&document, |out| writeln!(out, "the next sync of {connection} starts at this position"))
+    })
+}

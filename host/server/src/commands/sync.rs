@@ -1,0 +1,264 @@
+//! `thimble sync`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use serde::Serialize;
+use serde_json::json;
+use thimble_load::lake::{Lake, table_name};
+use thimble_pipeline::{EventSink, RunEvent, RunReport};
+use thimble_record::{ConnectionId, Failure};
+use thimble_store::{RunKind, RunRow};
+
+use super::{
+    execute::{self, Asked, Executed, failure_of},
+    runs::word,
+};
+use crate::{
+    cli::Global,
+    exit::CliError,
+    output::{Output, Table, count, plural, seconds, size},
+    progress::{Progress, Progressed},
+};
+
+/// Move what is new from a connection's source to the destination.
+///
+/// Ctrl-C stops at the next checkpoint; what was moved stays, and the next sync goes on there.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  thimble sync flights\n  thimble sync flights --stream airports --full-refresh\n  thimble sync flights --output json | jq .streams"
+)]
+pub struct Sync {
+    /// The connection.
+    connection: String,
+    /// Only this stream; may be given several times.
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+    /// Read everything again; the old rows stay readable until the new ones take their place.
+    #[arg(long)]
+    full_refresh: bool,
+}
+
+/// What is shown when it is over.
+#[derive(Serialize)]
+struct Summary {
+    run: String,
+    connection: String,
+    status: String,
+    seconds: f64,
+    records: u64,
+    rejected: u64,
+    batches: u64,
+    recovered_batches: u64,
+    streams: BTreeMap<String, StreamSummary>,
+    failures: Vec<Failure>,
+    /// Commands that read the first stream.
+    read: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct StreamSummary {
+    records: u64,
+    bytes: u64,
+    rejected: u64,
+    seconds: f64,
+    /// Folder of whole Parquet files.
+    location: String,
+}
+
+/// Syncs.
+pub fn run(arguments: Sync, global: &Global, output: Output) -> Result<(), CliError> {
+    let Sync { connection, streams, full_refresh } = arguments;
+    let watcher = Arc::new(Watcher::new(output.quiet));
+    let asked = Asked {
+        connection: &connection,
+        kind: RunKind::Sync,
+        request: json!({ "streams": streams, "full_refresh": full_refresh }),
+        watch: Arc::clone(&watcher) as Arc<dyn EventSink>,
+    };
+    execute::run(asked, global, output, async |Executed { wired, id, run, .. }| {
+        let spans = watcher.finish();
+        let failure = failure_of(&run);
+        // A run that failed early has no figures, and its error says it all.
+        if let Some(summary) = summary(&wired.lake, &id, &run, &spans)
+            && (failure.is_none() || output.is_text() && !summary.streams.is_empty())
+        {
+            show(&summary, output)?;
+        }
+        failure.map_or(Ok(()), Err)
+    })
+}
+
+fn summary(lake: &Lake, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {
+    let report: RunReport = serde_json::from_value(run.report.clone()).ok()?;
+    let (records, rejected) = (report.records(), report.rejected());
+    let place = |stream: &str| lake.location(&format!("{id}/{}/current", table_name(stream)));
+    let describe = |(stream, figures): (&String, &thimble_pipeline::StreamReport)| {
+        let seconds = spans.get(stream).map_or(0.0, |(first, last)| last.duration_since(*first).as_secs_f64());
+        let summary = StreamSummary {
+            records: figures.counts.loaded + figures.counts.merged,
+            bytes: figures.bytes,
+            rejected: figures.counts.rejected,
+            seconds,
+            location: place(stream),
+        };
+        (stream.clone(), summary)
+    };
+    let streams: BTreeMap<_, _> = report.streams.iter().map(describe).collect();
+    let read = streams.iter().max_by_key(|(_, stream)| stream.records).map(|(_, stream)| commands(&stream.location));
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds of a run fit a double")]
+    let seconds = report.elapsed_ms as f64 / 1000.0;
+    Some(Summary {
+        run: run.id.to_string(),
+        connection: id.to_string(),
+        status: word(&run.status),
+        seconds,
+        records,
+        rejected,
+        batches: report.batches,
+        recovered_batches: report.recovered_batches,
+        streams,
+        failures: report.failures,
+        read: read.unwrap_or_default(),
+    })
+}
+
+/// Commands that read a table with other tools.
+fn commands(location: &str) -> Vec<String> {
+    let quoted = location.replace('\'', "''");
+    let escaped = location.replace('\\', "\\\\").replace('\'', "\\'");
+    vec![
+        format!("duckdb -c \"SELECT count(*) FROM read_parquet('{quoted}/*.parquet', union_by_name=true)\""),
+        format!("python3 -c \"import pyarrow.dataset as d; print(d.dataset('{escaped}').count_rows())\""),
+    ]
+}
+
+fn show(summary: &Summary, output: Output) -> Result<(), CliError> {
+    output.show(summary, |out| {
+        if summary.streams.is_empty() {
+            return writeln!(
+                out,
+                "{}: nothing new ({:.2} s, run {})",
+                summary.connection, summary.seconds, summary.run
+            );
+        }
+        let mut table = Table::new(&["stream", "records#", "bytes#", "seconds#", "rejected#", "parquet"]);
+        for (stream, StreamSummary { records, bytes, rejected, seconds, location }) in &summary.streams {
+            table.row([
+                stream.clone(),
+                count(*records),
+                size(*bytes),
+                format!("{seconds:.2}"),
+                count(*rejected),
+                location.clone(),
+            ]);
+        }
+        table.write(out)?;
+        writeln!(
+            out,
+            "\n{}: {} records, {} rejected, {} in {:.2} s (run {})",
+            summary.connection,
+            count(summary.records),
+            count(summary.rejected),
+            plural(summary.batches, "batch", "batches"),
+            summary.seconds,
+            summary.run
+        )?;
+        if summary.recovered_batches > 0 {
+            let recovered = plural(summary.recovered_batches, "batch", "batches");
+            writeln!(out, "{recovered} of an interrupted run came first")?;
+        }
+        for failure in &summary.failures {
+            writeln!(out, "failed: {failure}")?;
+        }
+        if let [duckdb, pyarrow, ..] = summary.read.as_slice() {
+            writeln!(out, "\nread it:\n  {duckdb}\n  {pyarrow}")?;
+        }
+        Ok(())
+    })
+}
+
+/// When each stream was first and last heard of.
+type Spans = BTreeMap<String, (Instant, Instant)>;
+
+/// Turns events into progress.
+struct Watcher {
+    state: Mutex<Watching>,
+}
+
+struct Watching {
+    progress: Option<Progress>,
+    streams: BTreeMap<String, Progressed>,
+    spans: Spans,
+}
+
+impl Watcher {
+    fn new(quiet: bool) -> Self {
+        let progress = Some(Progress::start(quiet));
+        Self { state: Mutex::new(Watching { progress, streams: BTreeMap::new(), spans: Spans::new() }) }
+    }
+
+    /// Ends the progress and gives the times.
+    fn finish(&self) -> Spans {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(progress) = state.progress.take() {
+            progress.finish();
+        }
+        std::mem::take(&mut state.spans)
+    }
+}
+
+impl Watching {
+    fn update(&mut self, stream: String, change: impl FnOnce(&mut Progressed)) {
+        let now = Instant::now();
+        self.spans.entry(stream.clone()).or_insert((now, now)).1 = now;
+        let progressed = self.streams.entry(stream.clone()).or_default();
+        change(progressed);
+        if let Some(progress) = &mut self.progress {
+            progress.update(&stream, *progressed, now);
+        }
+    }
+
+    fn say(&self, text: &str) {
+        if let Some(progress) = &self.progress {
+            progress.say(text);
+        }
+    }
+}
+
+impl EventSink for Watcher {
+    fn event(&self, event: RunEvent) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            RunEvent::Planned { stream, partitions, estimated_bytes: _, estimated_records } => {
+                state.update(stream, |at| {
+                    at.partitions = partitions;
+                    at.expected = estimated_records.filter(|records| *records > 0);
+                });
+            }
+            RunEvent::Progress { stream, records, bytes, rejected } => state.update(stream, |at| {
+                at.records = records;
+                at.bytes = bytes;
+                at.rejected = rejected;
+            }),
+            RunEvent::Retrying { stream, partition, wait_ms, failure } => {
+                let wait = seconds(i64::try_from(wait_ms).unwrap_or(i64::MAX));
+                state.say(&format!("{stream}: {failure}; partition {partition} is tried again in {wait}"));
+            }
+            RunEvent::Started { recovered_batches, .. } if recovered_batches > 0 => {
+                let recovered = plural(recovered_batches, "batch", "batches");
+                state.say(&format!("recovered {recovered} of an interrupted run"));
+            }
+            RunEvent::Log { level, message } if matches!(level.as_str(), "warn" | "error") => {
+                state.say(&format!("{level}: {message}"));
+            }
+            RunEvent::Started { .. }
+            | RunEvent::Committed { .. }
+            | RunEvent::Log { .. }
+            | RunEvent::Finished { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The configuration file: one YAML or TOML document, its settings, its limits and its errors.
+//!
+//! Owns the reading of that file. Must never act on a setting.
+
+mod error;
+mod reader;
+mod settings;
+mod tree;
+mod units;
+
+#[cfg(test)]
+mod schema;
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use thimble_record::ConnectionId;
+
+pub use error::{ConfigError, Problem};
+pub use settings::{
+    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Method, Mode, Network,
+    ObjectStore, Options, Retention, RetryLimits, StreamChoice, Workers,
+};
+pub use thimble_plugin::Limits as PluginLimits;
+pub use units::{ByteSize, Span};
+
+/// Read where neither `--config` nor `THIMBLE_CONFIG` names a file, if it is there.
+pub const DEFAULT_FILE: &str = "thimble.yaml";
+
+/// The data folder where nothing names one.
+pub const DEFAULT_DATA: &str = "thimble-data";
+
+/// Largest configuration file.
+pub const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The published JSON Schema of the file. A test keeps it equal to the settings.
+pub const SCHEMA: &str = include_str!("../../thimble.schema.json");
+
+/// Reads `file`, or [`DEFAULT_FILE`] where it is present, or gives the defaults.
+///
+/// Gives the settings, with relative paths made relative to the file's folder, and the file read.
+pub fn load(
+    file: Option<&Path>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, Option<PathBuf>), ConfigError> {
+    let file = match file {
+        Some(file) => file.to_owned(),
+        None if Path::new(DEFAULT_FILE).is_file() => PathBuf::from(DEFAULT_FILE),
+        None => return Ok((Config::default(), None)),
+    };
+    let text = read(&file)?;
+    let mut config = parse(&file, &text, lookup)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    for path in [&mut config.data, &mut config.api.token_file, &mut config.network.extra_ca_file].into_iter().flatten()
+    {
+        *path = folder.join(&*path);
+    }
+    if config.data.is_none() {
+        config.data = Some(folder.join(DEFAULT_DATA));
+    }
+    Ok((config, Some(file)))
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+    let mut text = String::new();
+    let opened = File::open(file).map_err(unreadable)?;
+    let read = opened.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if read as u64 > MAX_CONFIG_BYTES {
+        return Err(ConfigError::TooLarge { file: file.to_owned(), limit: MAX_CONFIG_BYTES });
+    }
+    Ok(text)
+}
+
+/// Reads the text of `file`; the extension tells the language.
+pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem };
+    let mut tree = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml") => tree::parse_yaml(text),
+        Some("toml") => tree::parse_toml(text),
+        _ => return Err(ConfigError::Extension(file.to_owned())),
+    }
+    .map_err(invalid)?;
+    tree::expand(&mut tree, lookup).map_err(invalid)?;
+    let config = Config::deserialize(tree.clone()).map_err(invalid)?;
+    validate(&config, &tree).map_err(invalid)?;
+    Ok(config)
+}
+
+/// What the types cannot say.
+fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
+    let wrong = |path: &[&str], message: String| Problem {
+        path: path.iter().rev().map(|part| (*part).to_owned()).collect(),
+        ..Problem::at(tree.line_of(path), message)
+    };
+    for (name, connection) in &config.connections {
+        let at = ["connections", name.as_str()];
+        ConnectionId::new(name.clone()).map_err(|error| wrong(&at, error.to_string()))?;
+        if !connection.config.is_object() {
+            return Err(wrong(&["connections", name, "config"], "expected a map of settings".into()));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = connection.streams.iter().find(|stream| !seen.insert(&stream.name)) {
+            let message = format!("the stream `{}` is listed twice", twice.name);
+            return Err(wrong(&["connections", name, "streams"], message));
+        }
+    }
+    let Workers { runs, partitions, lease: _, threads } = &config.limits.workers;
+    for (name, value, most) in
+        [("runs", Some(*runs), 1024), ("partitions", Some(*partitions), 256), ("threads", *threads, 256)]
+    {
+        if value.is_some_and(|value| value == 0 || value > most) {
+            return Err(wrong(&["limits", "workers", name], format!("must be between 1 and {most}")));
+        }
+    }
+    Ok(())
+}

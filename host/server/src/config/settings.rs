@@ -1,0 +1,385 @@
+//! What the operator may choose, with every default and every limit in one place.
+//!
+//! The doc comments become the published JSON Schema. Must never read a file or the environment.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+#[cfg(test)]
+use schemars::JsonSchema;
+#[cfg(test)]
+use serde::Serialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Unexpected, Visitor},
+};
+use thimble_plugin::egress::{PrivateNetwork, PrivateNetworks};
+
+use thimble_engine::retry::RetryPolicy;
+use thimble_pipeline::WorkerSettings;
+
+use super::{
+    PluginLimits,
+    units::{ByteSize, Span},
+};
+
+/// Configuration of Thimble. Text values may hold `${VAR}` and `${VAR:-default}`; `$$` stands for one `$`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, schemars(title = "Thimble configuration"))]
+pub struct Config {
+    /// Folder of the control database, the host key, the plugins, and by default of staging and lake. A
+    /// relative path counts from the folder of this file. Default: `thimble-data` beside this file.
+    pub data: Option<PathBuf>,
+    /// Address and port of the HTTP API.
+    pub listen: Listen,
+    /// What is logged, and how. Logs go to standard error.
+    pub log: Log,
+    /// The HTTP API.
+    pub api: Api,
+    /// Where encrypted segments wait until they are loaded.
+    pub staging: ObjectStore,
+    /// Where records go.
+    pub destination: Destination,
+    /// Every limit that the host enforces.
+    pub limits: Limits,
+    /// What connectors may reach, beyond their grants.
+    pub network: Network,
+    /// Connections by name (lower-case letters, digits, `-` and `_`, at most 64 bytes).
+    pub connections: BTreeMap<String, Connection>,
+}
+
+/// An address and a port such as `127.0.0.1:8642`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(try_from = "String")]
+#[cfg_attr(test, serde(into = "String"))]
+pub struct Listen(pub SocketAddr);
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let message = || "expected an address and a port such as 127.0.0.1:8642 or [::1]:8642".to_owned();
+        text.parse().map(Self).map_err(|_| message())
+    }
+}
+
+#[cfg(test)]
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.0.to_string()
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 8642)))
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,thimble_pipeline=debug`.
+    pub level: String,
+    /// `text` for people, `json` for machines.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// File with the token that callers present. Made with a random token where it is absent.
+    /// Default: `api-token` in the data folder.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A place for objects.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectStore {
+    /// `file:///path` or `s3://bucket/prefix`. Default: a folder inside the data folder.
+    pub url: Option<String>,
+    /// Options of the object store by name, such as `aws_region` or `aws_secret_access_key`.
+    pub options: Options,
+}
+
+/// Options by name. May hold secrets.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(transparent)]
+pub struct Options(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Where records go.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Destination {
+    /// The embedded lake: Parquet files in an object store.
+    pub lake: ObjectStore,
+}
+
+/// Limits. A value over a limit is refused or rejected with a sentence that names the limit.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// What one connector may use, send and receive.
+    #[cfg_attr(test, schemars(schema_with = "super::schema::plugin_limits"))]
+    pub plugin: PluginLimits,
+    /// When a batch is closed.
+    pub batch: BatchLimits,
+    /// When a step that failed is tried again.
+    pub retry: RetryLimits,
+    /// What runs at the same time.
+    pub workers: Workers,
+    /// What is kept of ended runs.
+    pub retention: Retention,
+}
+
+/// When a batch is closed. A batch closes only at a checkpoint of the connector, at the first limit reached.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchLimits {
+    /// Bytes of one batch, as decoded columns in memory.
+    pub max_bytes: ByteSize,
+    /// Records in one batch, rejected ones included.
+    pub max_rows: u64,
+    /// Age of the first record in one batch: bounds how stale the destination can be.
+    pub max_age: Span,
+    /// Bytes that one partition may send without a checkpoint; they are held in memory until then.
+    pub max_uncheckpointed: ByteSize,
+    /// Bytes that wait between the connectors of a run and the decoder.
+    pub max_queued: ByteSize,
+}
+
+impl Default for BatchLimits {
+    /// The pipeline's own.
+    fn default() -> Self {
+        let WorkerSettings { batch, max_uncheckpointed_bytes, max_queued_bytes, .. } = WorkerSettings::default();
+        Self {
+            max_bytes: ByteSize(batch.max_bytes),
+            max_rows: batch.max_rows,
+            max_age: Span(Duration::from_millis(batch.max_age_ms)),
+            max_uncheckpointed: ByteSize(max_uncheckpointed_bytes),
+            max_queued: ByteSize(max_queued_bytes as u64),
+        }
+    }
+}
+
+/// When a step that failed is tried again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryLimits {
+    /// Attempts in all; 1 means no retry.
+    pub max_attempts: u32,
+    /// Wait before the second attempt; doubles from then on.
+    pub base: Span,
+    /// Longest wait.
+    pub max_wait: Span,
+    /// Longest wait that a source may ask for; one that asks for more ends the run instead.
+    pub max_retry_after: Span,
+}
+
+impl Default for RetryLimits {
+    /// The pipeline's own.
+    fn default() -> Self {
+        let RetryPolicy { max_attempts, base_ms, max_wait_ms, max_retry_after_ms } = RetryPolicy::default();
+        let span = |millis| Span(Duration::from_millis(millis));
+        Self {
+            max_attempts,
+            base: span(base_ms),
+            max_wait: span(max_wait_ms),
+            max_retry_after: span(max_retry_after_ms),
+        }
+    }
+}
+
+/// What runs at the same time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// Runs at a time in one server, 1 to 1024.
+    #[cfg_attr(test, schemars(range(min = 1, max = 1024)))]
+    pub runs: u32,
+    /// Partitions that one run reads at a time, 1 to 256.
+    #[cfg_attr(test, schemars(range(min = 1, max = 256)))]
+    pub partitions: u32,
+    /// How long a run's lease lasts without renewal: how soon another process may take over after a crash.
+    pub lease: Span,
+    /// Threads of the runtime, 1 to 256. Default: one for each core, at most 8.
+    #[cfg_attr(test, schemars(range(min = 1, max = 256)))]
+    pub threads: Option<u32>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { runs: 4, partitions: 4, lease: Span::seconds(10), threads: None }
+    }
+}
+
+/// What is kept of ended runs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Age after which the logs of ended runs are removed.
+    pub logs: Span,
+    /// Age after which ended runs are removed.
+    pub runs: Span,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { logs: Span::seconds(30 * 86_400), runs: Span::seconds(365 * 86_400) }
+    }
+}
+
+/// What connectors may reach, beyond their grants.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Which private networks a granted host name may lead to: `true` for loopback, private and carrier-NAT addresses,
+    /// or a list of networks (`10.0.0.0/8`) and names (`db.internal`). An address that was granted itself is always
+    /// allowed.
+    #[serde(deserialize_with = "private_networks")]
+    #[cfg_attr(test, schemars(schema_with = "super::schema::private_networks"))]
+    pub allow_private_networks: PrivateNetworks,
+    /// PEM file with certificates of further authorities that connectors' TLS trusts, besides Mozilla's.
+    pub extra_ca_file: Option<PathBuf>,
+}
+
+/// As the type's own reader, which can say neither the line nor what is wrong.
+fn private_networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PrivateNetworks, D::Error> {
+    struct Networks;
+
+    impl<'de> Visitor<'de> for Networks {
+        type Value = PrivateNetworks;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true, false, or a list of networks such as 10.0.0.0/8 and names")
+        }
+
+        fn visit_bool<E>(self, any: bool) -> Result<PrivateNetworks, E> {
+            Ok(PrivateNetworks::Any(any))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<PrivateNetworks, E> {
+            let flag = text.parse().map_err(|_| E::invalid_type(Unexpected::Str(text), &self))?;
+            Ok(PrivateNetworks::Any(flag))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<PrivateNetworks, A::Error> {
+            let mut networks = Vec::new();
+            while let Some(text) = items.next_element::<String>()? {
+                networks.push(text.parse::<PrivateNetwork>().map_err(A::Error::custom)?);
+            }
+            Ok(PrivateNetworks::Only(networks))
+        }
+    }
+
+    deserializer.deserialize_any(Networks)
+}
+
+/// A connection: one source, its configuration and the streams wanted.
+#[derive(Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// Name of an installed plugin.
+    pub plugin: String,
+    /// The connector's own configuration, checked against the plugin's schema. May hold `${VAR}`, which is
+    /// always put in as text.
+    #[serde(default = "empty_object")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    pub config: serde_json::Value,
+    /// The streams wanted. Empty or absent: all of them.
+    #[serde(default)]
+    pub streams: Vec<StreamChoice>,
+}
+
+impl fmt::Debug for Connection {
+    /// The configuration may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, config: _, streams } = self;
+        f.debug_struct("Connection").field("plugin", plugin).field("streams", streams).finish_non_exhaustive()
+    }
+}
+
+fn empty_object() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+/// How one stream is replicated.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StreamChoice {
+    /// Name of the stream in the source's catalog.
+    pub name: String,
+    /// How it is read. Default: the first method that the stream offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// How rows reach their table. Default: `replace` for `full-table`, else `append`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The columns wanted. Empty or absent: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+}
+
+/// How a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Everything, each time.
+    FullTable,
+    /// What is new or changed since the last run.
+    Incremental,
+    /// The source's log of changes.
+    LogBased,
+}
+
+/// How rows reach their table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Rows are added.
+    Append,
+    /// The rows of a full read take the place of the old ones when it ends.
+    Replace,
+}

@@ -1,0 +1,117 @@
+//! Connections of the configuration file on their way into the control database.
+//!
+//! The file decides: what it holds replaces what is stored. Connections that it does not hold stay.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use thimble_control::SecretSealer;
+use thimble_record::{ConnectionId, ReplicationMethod, WriteMode, envelope::HostKey};
+use thimble_store::{ConnectionRow, Store, StoreError, StreamSelection};
+
+use crate::{
+    config::{Connection, Method, Mode, StreamChoice},
+    connection_config::Sealer,
+    context::connection_id,
+    exit::CliError,
+};
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Applied {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+/// Stores a connection as the file has it.
+///
+/// Secrets cannot be compared, because each sealing differs: a connection with secrets counts as updated.
+pub async fn apply(
+    store: &Store,
+    key: &Arc<HostKey>,
+    name: &str,
+    wanted: &Connection,
+    now_ms: i64,
+) -> Result<Applied, CliError> {
+    let id = connection_id(name)?;
+    let plugin = store.plugin(&wanted.plugin).await?;
+    let stored = match store.connection(&id).await {
+        Ok(stored) => Some(stored),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref(), now_ms)?;
+    if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
+        return Ok(Applied::Unchanged);
+    }
+    let created = store.put_connection(&row, now_ms).await?;
+    let detail = json!({ "plugin": row.plugin, "created": created });
+    store.append_audit("config", "connection.put", row.id.as_str(), &detail, now_ms).await?;
+    Ok(if created { Applied::Created } else { Applied::Updated })
+}
+
+fn row(
+    id: ConnectionId,
+    wanted: &Connection,
+    schema: &Value,
+    key: &Arc<HostKey>,
+    stored: Option<&ConnectionRow>,
+    now_ms: i64,
+) -> Result<ConnectionRow, CliError> {
+    let Connection { plugin, config, streams } = wanted;
+    let sealer = Sealer(Arc::clone(key));
+    // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
+    let old = stored.filter(|stored| stored.plugin == *plugin);
+    let (config, secrets) = sealer.seal(&id, schema, config.clone(), old.map(|stored| &stored.secrets))?;
+    // A catalog is of the source that was asked.
+    let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
+    Ok(ConnectionRow {
+        id,
+        plugin: plugin.clone(),
+        config,
+        secrets,
+        streams: streams.iter().map(selection).collect(),
+        destination: stored.and_then(|stored| stored.destination.clone()),
+        catalog,
+        created_at: now_ms,
+        updated_at: now_ms,
+    })
+}
+
+/// Whether storing `row` would change nothing.
+fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
+    stored.plugin == row.plugin
+        && stored.config == row.config
+        && stored.streams == row.streams
+        && stored.destination == row.destination
+        && !holds_mark(&row.config)
+}
+
+fn holds_mark(config: &Value) -> bool {
+    match config {
+        Value::Object(entries) => {
+            entries.contains_key(thimble_pipeline::SECRET_MARK) || entries.values().any(holds_mark)
+        }
+        Value::Array(items) => items.iter().any(holds_mark),
+        _ => false,
+    }
+}
+
+fn selection(choice: &StreamChoice) -> StreamSelection {
+    let StreamChoice { name, method, mode, columns } = choice;
+    StreamSelection {
+        stream: name.clone(),
+        method: method.map(|method| match method {
+            Method::FullTable => ReplicationMethod::FullTable,
+            Method::Incremental => ReplicationMethod::Incremental,
+            Method::LogBased => ReplicationMethod::LogBased,
+        }),
+        mode: mode.map(|mode| match mode {
+            Mode::Append => WriteMode::Append,
+            Mode::Replace => WriteMode::Replace,
+        }),
+        columns: columns.clone(),
+    }
+}

@@ -1,0 +1,45 @@
+//! The `thimble` command: command line, configuration, telemetry, and the wiring of the crates that do the work.
+//!
+//! Must never decide anything about data: that is the engine's and the pipeline's.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod connection_config;
+pub mod connections;
+pub mod context;
+pub mod data_folder;
+pub mod exit;
+pub mod output;
+pub mod progress;
+pub mod prompt;
+pub mod recorder;
+pub mod telemetry;
+pub mod wiring;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::FromArgMatches;
+
+use crate::{cli::Cli, exit::Exit, output::Output};
+
+/// Runs the command that `arguments` (the program's name first) spell, and gives the process's exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output or error may be closed; the code still tells.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let output = Output { format: cli.global.output, quiet: cli.global.quiet };
+    match commands::dispatch(cli.command, &cli.global, output) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output.error(&error);
+            error.exit.into()
+        }
+    }
+}

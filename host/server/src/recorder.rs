@@ -1,0 +1,167 @@
+//! Keeps what a run tells while it goes: its log lines and its progress, in the control database.
+//!
+//! The sink never blocks; a task writes in intervals. Must never hold more than a bounded number of lines.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::json;
+use thimble_pipeline::{EventSink, RunEvent};
+use thimble_record::RunId;
+use thimble_store::{LogLevel, LogLine, RunRow, Store};
+
+use crate::context::now_ms;
+
+/// How often lines and progress are written.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// Lines that wait to be written; further ones are dropped and counted.
+const MAX_WAITING_LINES: usize = 4096;
+
+/// Takes the events of one run.
+#[derive(Default)]
+pub struct Recorder {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<LogLine>,
+    dropped: u64,
+    streams: BTreeMap<String, serde_json::Value>,
+    moved: bool,
+}
+
+impl Recorder {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Plain data that no panic leaves half-changed.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, level: LogLevel, source: &str, message: String) {
+        let mut waiting = self.lock();
+        if waiting.lines.len() >= MAX_WAITING_LINES {
+            waiting.dropped += 1;
+            return;
+        }
+        waiting.lines.push(LogLine { at: now_ms(), level, source: source.into(), message });
+    }
+
+    /// Writes what waits. A run's log is worth no failure of the run.
+    async fn write(&self, store: &Store, run: &RunId) {
+        let (mut lines, dropped, progress) = {
+            let mut waiting = self.lock();
+            let moved = std::mem::take(&mut waiting.moved);
+            let progress = moved.then(|| json!({ "streams": waiting.streams }));
+            (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.dropped), progress)
+        };
+        if dropped > 0 {
+            let message = format!("{dropped} log lines came faster than they could be stored and were dropped");
+            lines.push(LogLine { at: now_ms(), level: LogLevel::Warn, source: "host".into(), message });
+        }
+        if let Err(error) = store.append_logs(run, &lines).await {
+            tracing::warn!(%run, error = %error.failure(), "log lines of a run cannot be stored");
+        }
+        if let Some(progress) = progress
+            && let Err(error) = store.progress(run, &progress).await
+        {
+            tracing::debug!(%run, error = %error.failure(), "the progress of a run cannot be stored");
+        }
+    }
+}
+
+impl EventSink for Recorder {
+    fn event(&self, event: RunEvent) {
+        match event {
+            RunEvent::Log { level, message } => self.line(parse_level(&level), "plugin", message),
+            RunEvent::Progress { stream, records, bytes, rejected } => {
+                let mut waiting = self.lock();
+                let progress = json!({ "emitted": records, "bytes": bytes, "rejected": rejected });
+                waiting.streams.insert(stream, progress);
+                waiting.moved = true;
+            }
+            RunEvent::Retrying { stream, partition, wait_ms, failure } => {
+                let message =
+                    format!("stream {stream}, partition {partition}: {failure}; trying again in {wait_ms} ms");
+                self.line(LogLevel::Warn, "host", message);
+            }
+            RunEvent::Started { epoch, recovered_batches } if recovered_batches > 0 => {
+                let message = format!("recovered {recovered_batches} batches of an earlier run (epoch {epoch})");
+                self.line(LogLevel::Info, "host", message);
+            }
+            RunEvent::Committed { seq, records, rejected } => {
+                let message = format!("committed batch {seq}: {records} records, {rejected} rejected");
+                self.line(LogLevel::Info, "host", message);
+            }
+            RunEvent::Finished { report } => {
+                for failure in &report.failures {
+                    self.line(LogLevel::Error, "host", failure.message.clone());
+                }
+            }
+            RunEvent::Started { .. } | RunEvent::Planned { .. } => {}
+        }
+    }
+}
+
+fn parse_level(level: &str) -> LogLevel {
+    match level {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        _ => LogLevel::Info,
+    }
+}
+
+/// Which run is recorded.
+pub enum Which {
+    Known(RunId),
+    /// The one run of this holder; it exists only after the work has begun.
+    HeldBy(String),
+}
+
+impl Which {
+    async fn find(&self, store: &Store) -> Option<RunId> {
+        match self {
+            Self::Known(run) => Some(run.clone()),
+            Self::HeldBy(holder) => {
+                let unfinished = store.unfinished_runs().await.ok()?;
+                unfinished.into_iter().find(|run| run.holder.as_ref() == Some(holder)).map(|run| run.id)
+            }
+        }
+    }
+}
+
+/// Writes while `work` goes on, and once more at its end.
+pub async fn record<E>(
+    recorder: Arc<Recorder>,
+    store: Store,
+    which: Which,
+    work: impl Future<Output = Result<RunRow, E>>,
+) -> Result<RunRow, E> {
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result,
+            () = tokio::time::sleep(WRITE_EVERY) => {
+                if let Some(run) = which.find(&store).await {
+                    recorder.write(&store, &run).await;
+                }
+            }
+        }
+    };
+    // The outcome holds the final figures.
+    recorder.lock().moved = false;
+    let ended = match (&result, &which) {
+        (Ok(row), _) => Some(&row.id),
+        (Err(_), Which::Known(run)) => Some(run),
+        (Err(_), Which::HeldBy(_)) => None,
+    };
+    if let Some(run) = ended {
+        recorder.write(&store, run).await;
+    }
+    result
+}

@@ -1,0 +1,21 @@
+//! Logs of the process, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Log, LogFormat},
+    exit::{CliError, Exit},
+};
+
+/// Starts logging. `level` outranks the configuration.
+pub fn start(log: &Log, level: Option<&str>) -> Result<(), CliError> {
+    let directives = level.unwrap_or(&log.level);
+    let filter = EnvFilter::try_new(directives)
+        .map_err(|error| CliError::new(Exit::Usage, format!("the log level `{directives}` is not valid: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| CliError::new(Exit::Failed, format!("logging cannot start: {error}")))
+}
