@@ -1,0 +1,53 @@
+# Two commands: `make demo` and `make test`. Each does all set-up, is idempotent, and says what is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# One profile for tests, demo and bench: a clean machine compiles the tree once.
+RELEASE := target/release
+SCRATCH := .scratch
+
+.PHONY: help setup build plugins readers demo test lint fmt bench torture clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: ## Check what is needed, and install what can be
+	@tests/setup
+
+build: setup ## Build the thimble binary in release
+	@echo "== building the host (the first time takes several minutes)"
+	$(CARGO) build --release --locked -p thimble-server -p thimble-tests -p thimble-xtask
+
+plugins: build ## Build the connectors to target/plugins/*.wasm
+	@echo "== building the connectors"
+	$(RELEASE)/thimble-xtask plugins tests/guests/bench
+
+demo: plugins ## Sync real data into the embedded lake, then keep serving (ONCE=1: exit)
+	@tests/demo/run $(if $(ONCE),--once)
+
+readers: setup
+	@tests/readers
+
+test: plugins readers ## Pass every test
+	@echo "== tests"
+	$(CARGO) test --release --locked --workspace --exclude thimble-plugin-bench
+
+lint: setup ## Clippy and the house rules
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) run --release --locked --quiet -p thimble-xtask -- check
+
+fmt: ## Format the tree
+	$(CARGO) fmt --all
+
+bench: plugins ## Measure, beside floors of the same run
+	$(RELEASE)/thimble-bench $(ARGS)
+
+torture: plugins ## 2,000 kills at random moments
+	TORTURE_KILLS=2000 $(CARGO) test --release --locked -p thimble-tests --test thimble -- --nocapture crash
+
+clean: ## Remove build outputs and scratch data
+	$(CARGO) clean
+	rm -rf $(SCRATCH)

@@ -1,0 +1,11 @@
+//! One binary for all tests that cross crates, against the real `thimble` binary and real servers.
+#![allow(clippy::unwrap_used)]
+
+mod author;
+mod bad_input;
+mod crash;
+mod formats;
+mod harness;
+mod incremental;
+mod readers;
+mod serve;
