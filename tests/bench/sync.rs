@@ -114,7 +114,7 @@ pub fn small(runs: usize) -> Fallible<Vec<Figure>> {
     let mut http = Http::connect(&server.url)?;
     for _ in 0..runs {
         let started = Instant::now();
-        let body = json!({"kind": "sync", "full_refresh": true}).to_string();
+        let body = json!({"kind": "sync", "request": {"full_refresh": true}}).to_string();
         let (status, answer) = http.request("POST", "/api/v1/connections/w/runs", Some(&server.token), Some(&body))?;
         let run: Value = serde_json::from_slice(&answer)?;
         let id = run["id"].as_str().ok_or_else(|| format!("{status}: {run}"))?;

@@ -8,4 +8,5 @@ mod formats;
 mod harness;
 mod incremental;
 mod readers;
+mod readme;
 mod serve;

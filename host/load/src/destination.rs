@@ -1,5 +1,7 @@
 //! What the pipeline asks of every destination.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -38,6 +40,10 @@ pub struct Committed {
 /// A place that rows are loaded into.
 #[async_trait]
 pub trait Destination: Send + Sync {
+    /// A handle for one owner: it remembers the epoch of its own fences alone. Each run takes one, so that a run that was
+    /// overtaken within the same process is shut out like any other.
+    fn for_owner(&self) -> Arc<dyn Destination>;
+
     /// Shuts out owners with a smaller epoch and tells what is committed. Called once at the start of each run, before
     /// anything else; calling it again with the same epoch is allowed. Repairs what a crash left behind a commit.
     ///

@@ -3,7 +3,6 @@
 //! Owns the trait [`Destination`] and its implementations, one folder each, with the same file names in each.
 //! Must never extract, never change a sealed batch, and never tell a commit that it has not asked the destination about.
 
-// LEAD: please read host/load/LEAD_NOTE.md (contract correction: load() takes the owner's epoch), then delete that file and this line.
 mod conserve;
 mod destination;
 mod error;

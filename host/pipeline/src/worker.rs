@@ -137,7 +137,7 @@ impl Worker {
         let mut committer = Committer::new(
             self.store.clone(),
             Arc::clone(&self.stage),
-            Arc::clone(&self.destination),
+            self.destination.for_owner(),
             id.clone(),
             epoch,
             self.settings.clone(),

@@ -51,13 +51,20 @@ pub fn check(connection: &ConnectionId, schema: &Value, config: &Value) -> Resul
         let at = error.instance_path().as_str();
         marked.iter().any(|pointer| at.starts_with(pointer.as_str()))
     };
-    let mut wrong = validator.iter_errors(config).filter(|error| !concerns_mark(error));
-    let Some(first) = wrong.next() else { return Ok(()) };
-    let more = match wrong.count() {
+    let wrong: Vec<_> = validator.iter_errors(config).filter(|error| !concerns_mark(error)).collect();
+    // A misspelt key is often also a missing one; its own sentence helps more.
+    let misspelt = wrong.iter().find(|error| {
+        matches!(
+            error.kind(),
+            ValidationErrorKind::AdditionalProperties { .. } | ValidationErrorKind::UnevaluatedProperties { .. }
+        )
+    });
+    let Some(first) = misspelt.or(wrong.first()) else { return Ok(()) };
+    let more = match wrong.len() - 1 {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    Err(Failure::new(ErrorKind::Config, format!("connection {connection}: {}{more}", sentence(&first, schema))))
+    Err(Failure::new(ErrorKind::Config, format!("connection {connection}: {}{more}", sentence(first, schema))))
 }
 
 /// What is wrong, without the value.
@@ -132,6 +139,10 @@ mod tests {
             "connection c: unknown key `pasword` in its configuration; did you mean `password`?"
         );
         assert_eq!(told(&json!({})), "connection c: its configuration lacks the key `url`");
+        assert_eq!(
+            told(&json!({ "ulr": "x" })),
+            "connection c: unknown key `ulr` in its configuration; did you mean `url`? (and 1 more)"
+        );
         let nested = told(&json!({ "url": "x", "auth": { "tokn": "hunter2" } }));
         assert_eq!(nested, "connection c: unknown key `tokn` in its configuration under `auth`; did you mean `token`?");
         for config in [json!({ "url": ["hunter2"] }), json!({ "url": "x", "password": { "a": "hunter2" } })] {

@@ -10,6 +10,7 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 pub mod exit;
+pub mod memory;
 pub mod output;
 pub mod progress;
 pub mod prompt;
@@ -25,6 +26,7 @@ use crate::{cli::Cli, exit::Exit, output::Output};
 
 /// Runs the command that `arguments` (the program's name first) spell, and gives the process's exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::bound_arenas();
     let parsed = cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -12,6 +12,7 @@ use serde_json::json;
 use thimble_pipeline::{EventSink, RunEvent};
 use thimble_record::RunId;
 use thimble_store::{LogLevel, LogLine, RunRow, Store};
+use tokio_util::sync::CancellationToken;
 
 use crate::context::now_ms;
 
@@ -136,32 +137,42 @@ impl Which {
 }
 
 /// Writes while `work` goes on, and once more at its end.
+///
+/// The writing is a task of its own: the work may hold the database's one writing connection at any of its waits.
 pub async fn record<E>(
     recorder: Arc<Recorder>,
     store: Store,
     which: Which,
     work: impl Future<Output = Result<RunRow, E>>,
 ) -> Result<RunRow, E> {
-    tokio::pin!(work);
-    let result = loop {
+    let done = CancellationToken::new();
+    let ended = match &which {
+        Which::Known(run) => Some(run.clone()),
+        Which::HeldBy(_) => None,
+    };
+    let writing = tokio::spawn(write_until(done.clone(), Arc::clone(&recorder), store.clone(), which));
+    let result = work.await;
+    done.cancel();
+    if let Err(error) = writing.await {
+        tracing::warn!(%error, "the log of a run stopped before the run");
+    }
+    // The outcome holds the final figures.
+    recorder.lock().moved = false;
+    if let Some(run) = result.as_ref().ok().map(|row| row.id.clone()).or(ended) {
+        recorder.write(&store, &run).await;
+    }
+    result
+}
+
+async fn write_until(done: CancellationToken, recorder: Arc<Recorder>, store: Store, which: Which) {
+    loop {
         tokio::select! {
-            result = &mut work => break result,
+            () = done.cancelled() => return,
             () = tokio::time::sleep(WRITE_EVERY) => {
                 if let Some(run) = which.find(&store).await {
                     recorder.write(&store, &run).await;
                 }
             }
         }
-    };
-    // The outcome holds the final figures.
-    recorder.lock().moved = false;
-    let ended = match (&result, &which) {
-        (Ok(row), _) => Some(&row.id),
-        (Err(_), Which::Known(run)) => Some(run),
-        (Err(_), Which::HeldBy(_)) => None,
-    };
-    if let Some(run) = ended {
-        recorder.write(&store, run).await;
     }
-    result
 }

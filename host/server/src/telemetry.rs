@@ -1,5 +1,7 @@
 //! Logs of the process, on standard error.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -12,7 +14,8 @@ pub fn start(log: &Log, level: Option<&str>) -> Result<(), CliError> {
     let directives = level.unwrap_or(&log.level);
     let filter = EnvFilter::try_new(directives)
         .map_err(|error| CliError::new(Exit::Usage, format!("the log level `{directives}` is not valid: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

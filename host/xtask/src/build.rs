@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::component::{ComponentError, componentize};
 use crate::toolchain::{TARGET, Toolchain};
 
-/// The cargo profile of connectors. Given on the command line too, so that a crate outside this
-/// workspace need not define it.
+/// The cargo profile of connectors.
 pub const PROFILE: &str = "plugin";
+/// The profile for a crate whose workspace does not define it.
 const PROFILE_SETTINGS: [&str; 6] = [
     "profile.plugin.inherits=\"release\"",
     "profile.plugin.opt-level=3",
@@ -82,8 +82,10 @@ fn build_one(toolchain: &Toolchain, folder: &Path, out: &Path) -> Result<Built, 
     let what = folder.display().to_string();
     let mut command = toolchain.cargo();
     command.args(["build", "--profile", PROFILE, "--target", TARGET, "--message-format", "json-render-diagnostics"]);
-    for setting in PROFILE_SETTINGS {
-        command.args(["--config", setting]);
+    if !defines_profile(toolchain, folder) {
+        for setting in PROFILE_SETTINGS {
+            command.args(["--config", setting]);
+        }
     }
     command.arg("--manifest-path").arg(folder.join("Cargo.toml"));
     let messages = output(command, &what)?;
@@ -96,6 +98,19 @@ fn build_one(toolchain: &Toolchain, folder: &Path, out: &Path) -> Result<Built, 
     let path = out.join(format!("{}.wasm", module.name));
     let changed = write_if_changed(&path, &component)?;
     Ok(Built { name: module.name, path, bytes: component.len() as u64, changed })
+}
+
+/// Whether the workspace of a crate has the profile; its own settings outrank ours.
+fn defines_profile(toolchain: &Toolchain, folder: &Path) -> bool {
+    let mut command = toolchain.cargo();
+    command.args(["locate-project", "--workspace", "--message-format", "plain", "--manifest-path"]);
+    let root = command.arg(folder.join("Cargo.toml")).stderr(Stdio::null()).output();
+    let root = root.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    std::fs::read_to_string(root).is_ok_and(|manifest| has_profile(&manifest))
+}
+
+fn has_profile(manifest: &str) -> bool {
+    manifest.lines().any(|line| line.trim() == format!("[profile.{PROFILE}]"))
 }
 
 fn output(mut command: Command, what: &str) -> Result<String, BuildError> {
@@ -178,6 +193,21 @@ mod tests {
         assert_eq!(found, Some(Module { name: "files".into(), path: "/t/files.wasm".into() }));
         assert_eq!(module_of(&messages.join("\n"), Path::new("/p/other/Cargo.toml")), None);
         assert_eq!(package_name("path+file:///a/my-source#0.1.0").as_deref(), Some("my-source"));
+    }
+
+    #[test]
+    fn a_profile_of_the_workspace_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = |profile: &str| {
+            let text = format!("[package]\nname = \"x\"\nversion = \"0.1.0\"\n[workspace]\n{profile}");
+            std::fs::create_dir_all(folder.path().join("src")).unwrap();
+            std::fs::write(folder.path().join("src/lib.rs"), "").unwrap();
+            std::fs::write(folder.path().join("Cargo.toml"), text).unwrap();
+            defines_profile(&Toolchain::Installed, folder.path())
+        };
+        assert!(!manifest(""));
+        assert!(!manifest("[profile.release]\n"));
+        assert!(manifest("[profile.plugin]\ninherits = \"release\"\n"));
     }
 
     #[test]

@@ -52,10 +52,6 @@ pub const MAX_JSON_KEY: usize = 64 * 1024;
 pub const MAX_RECORD_BYTES: usize = 3 * 1024 * 1024;
 /// As much of a rejected record as is kept; the WIT's limit.
 pub const MAX_RAW_BYTES: usize = 64 * 1024;
-/// Rejected records that are gathered before they are handed over.
-pub const REJECT_RECORDS: usize = 1_000;
-/// Bytes of rejected records that are gathered before they are handed over.
-pub const REJECT_BYTES: usize = 1024 * 1024;
 
 /// Uncompressed bytes read at once; about the size of a batch.
 pub const CHUNK_BYTES: usize = 1024 * 1024;

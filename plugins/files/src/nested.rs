@@ -8,13 +8,13 @@ use arrow_array::{
     Array, ArrayRef, StringArray,
     builder::StringBuilder,
     cast::AsArray,
-    types::{Float16Type, Float32Type, Float64Type},
+    types::{Float16Type, Float32Type, Float64Type, Int64Type},
 };
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{ArrowError, DataType as A};
+use arrow_schema::{ArrowError, DataType as A, TimeUnit};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::kind::Kind;
+use crate::{kind::Kind, moment};
 
 /// The type of a stream's field that holds a column of this Arrow type; JSON for nested values, text for the rest.
 pub fn kind_of(arrow: &A) -> Kind {
@@ -96,6 +96,7 @@ fn write(array: &dyn Array, row: usize, out: &mut String) -> Result<(), ArrowErr
         A::Binary => string(&STANDARD.encode(array.as_binary::<i32>().value(row)), out),
         A::LargeBinary => string(&STANDARD.encode(array.as_binary::<i64>().value(row)), out),
         A::FixedSizeBinary(_) => string(&STANDARD.encode(array.as_fixed_size_binary().value(row)), out),
+        A::Timestamp(unit, zone) => string(&timestamp(array, row, *unit, zone.is_some())?, out),
         kind => {
             let text = ArrayFormatter::try_new(array, &FormatOptions::default())?.value(row).try_to_string()?;
             let bare = kind.is_integer() || kind == &A::Boolean || kind.is_decimal();
@@ -103,6 +104,25 @@ fn write(array: &dyn Array, row: usize, out: &mut String) -> Result<(), ArrowErr
         }
     }
     Ok(())
+}
+
+/// ISO 8601. Parquet's instants have the zone "UTC", which Arrow's formatter knows only with a table of zones.
+fn timestamp(array: &dyn Array, row: usize, unit: TimeUnit, zone: bool) -> Result<String, ArrowError> {
+    let value = arrow_cast::cast(&array.slice(row, 1), &A::Int64)?.as_primitive::<Int64Type>().value(0);
+    let (micros, nanos) = match unit {
+        TimeUnit::Second => (value.checked_mul(1_000_000), 0),
+        TimeUnit::Millisecond => (value.checked_mul(1_000), 0),
+        TimeUnit::Microsecond => (Some(value), 0),
+        TimeUnit::Nanosecond => (Some(value.div_euclid(1_000)), value.rem_euclid(1_000)),
+    };
+    // Beyond 292,000 years there is no calendar: the bare number, then.
+    let Some(micros) = micros else { return Ok(value.to_string()) };
+    let text = moment::timestamp_text(micros, zone);
+    if nanos == 0 {
+        return Ok(text);
+    }
+    let end = if zone { "Z" } else { "" };
+    Ok(format!("{}{nanos:03}{end}", text.trim_end_matches('Z')))
 }
 
 fn number(value: f64, out: &mut String) {
@@ -155,7 +175,8 @@ fn map(keys: &dyn Array, values: &dyn Array, out: &mut String) -> Result<(), Arr
 mod tests {
     #![allow(clippy::unwrap_used)]
     use arrow_array::{
-        DurationSecondArray, Float64Array, Int64Array, StructArray,
+        Date32Array, DurationSecondArray, Float64Array, Int64Array, StructArray, TimestampMillisecondArray,
+        TimestampNanosecondArray, TimestampSecondArray,
         builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder},
     };
     use arrow_schema::Field;
@@ -183,6 +204,21 @@ mod tests {
         assert_eq!(text(Arc::new(lists.finish())), [Some("[1,null]".to_owned()), None]);
         assert_eq!(text(Arc::new(maps.finish())), [Some("{\"k\\\"\":7}".to_owned()), Some("{}".to_owned())]);
         assert_eq!(text(structs), [Some("{\"n\":null,\"t\":\"é\\n\"}".into()), Some("{\"n\":0.5,\"t\":null}".into())]);
+    }
+
+    #[test]
+    fn nested_times_are_iso_8601() {
+        let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_000_000_007]).with_timezone("UTC"));
+        let local: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![-1]));
+        let huge: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MAX]));
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![19_753]));
+        let columns = [("a", nanos), ("b", local), ("c", huge), ("d", days)];
+        let columns: Vec<(Arc<Field>, ArrayRef)> =
+            columns.map(|(name, a)| (Arc::new(Field::new(name, a.data_type().clone(), true)), a)).into();
+        let array: ArrayRef = Arc::new(StructArray::from(columns));
+        let text = portable(&array).unwrap().as_string::<i32>().value(0).to_owned();
+        let (a, b) = ("1970-01-01T00:00:01.000000007Z", "1969-12-31T23:59:59.999000");
+        assert_eq!(text, format!(r#"{{"a":"{a}","b":"{b}","c":"9223372036854775807","d":"2024-01-31"}}"#));
     }
 
     #[test]

@@ -284,3 +284,52 @@ impl PageReader for ZstdPages {
         self.pages.at_record_boundary()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A file of nothing but zeros, which counts requests.
+    struct Zeros(Mutex<Vec<usize>>);
+
+    impl Fetch for Zeros {
+        fn open(&self, _offset: u64) -> std::result::Result<Box<dyn Read>, FilesError> {
+            Ok(Box::new(io::empty()))
+        }
+
+        fn bytes(&self, _start: u64, length: usize) -> std::result::Result<Vec<u8>, FilesError> {
+            locked(&self.0).push(length);
+            Ok(vec![0; length])
+        }
+
+        fn size(&self) -> Option<u64> {
+            Some(1 << 40)
+        }
+    }
+
+    #[test]
+    fn pages_over_the_limit_are_refused() {
+        let file = Arc::new(Zeros(Mutex::default()));
+        let ranges = Ranges::whole(Arc::clone(&file) as Arc<dyn Fetch>, 1 << 40);
+        assert!(ranges.get_bytes(0, MAX_PARQUET_PAGE + 1).is_err());
+        assert!(locked(&file.0).is_empty(), "nothing is asked for");
+        let bomb = zstd::encode_all(io::repeat(0).take(MAX_PARQUET_PAGE as u64 + 1), 1).unwrap();
+        let error = unzstd(&bomb, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains(&MAX_PARQUET_PAGE.to_string()), "{error}");
+    }
+
+    #[test]
+    fn columns_share_the_read_ahead() {
+        let file = Arc::new(Zeros(Mutex::default()));
+        let ranges = Ranges::whole(Arc::clone(&file) as Arc<dyn Fetch>, 1 << 40);
+        let column = ranges.column(1 << 40, 16);
+        for page in 0..64 {
+            column.get_bytes(page * 30_000, 30_000).unwrap();
+        }
+        assert_eq!(*locked(&file.0), [PARQUET_READ_AHEAD / 16]);
+        let last = ranges.column(100, 1_000_000);
+        last.get_bytes(90, 5).unwrap();
+        assert_eq!(locked(&file.0).last(), Some(&10), "nothing beyond the column's end");
+    }
+}

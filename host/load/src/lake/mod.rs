@@ -116,6 +116,10 @@ fn wall_clock() -> i64 {
 
 #[async_trait]
 impl Destination for Lake {
+    fn for_owner(&self) -> Arc<dyn Destination> {
+        Arc::new(Self { fenced: Arc::default(), ..self.clone() })
+    }
+
     async fn fence(&self, connection: &ConnectionId, epoch: Epoch) -> Result<Committed, LoadError> {
         self.take_over(connection, epoch).await
     }

@@ -125,6 +125,15 @@ impl From<EgressError> for Failure {
     }
 }
 
+fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Config => "config",
+        ErrorKind::Transient => "transient",
+        ErrorKind::System => "system",
+        ErrorKind::Refused => "refused",
+    }
+}
+
 impl From<EgressError> for wasmtime_wasi_http::Error {
     /// What the guest's HTTP client is told. WASI has room for a sentence in its internal error only; it is used for
     /// whatever the guest cannot put better itself.
@@ -133,7 +142,8 @@ impl From<EgressError> for wasmtime_wasi_http::Error {
             EgressError::Timeout { limit: "connect_timeout_ms" | "tls_timeout_ms", .. } => Self::ConnectionTimeout,
             EgressError::Timeout { limit: "header_timeout_ms", .. } => Self::HttpResponseTimeout,
             EgressError::Timeout { .. } => Self::ConnectionReadTimeout,
-            _ => Self::InternalError(Some(error.to_string())),
+            // The SDK reads the kind in front, and so does not try again what policy has refused.
+            _ => Self::InternalError(Some(format!("{}: {error}", kind_name(error.kind())))),
         }
     }
 }

@@ -119,6 +119,7 @@ fn place(
 /// The type that takes both, without losing digits of integers.
 fn widen(current: DataType, found: DataType, array: &ArrayRef) -> Option<DataType> {
     match (current, found) {
+        (current, found) if current == found => Some(current),
         (DataType::Float64, DataType::Int64) if !exact_as_double(array) => None,
         // Text into any column is a matter of its values; any value into text is not a loss.
         (DataType::Text | DataType::Json, found) if found != DataType::Bytes => {
@@ -220,6 +221,22 @@ mod tests {
         let mut ints = super::tests::decoder(&[("v", DataType::Int64)]);
         ints.arrow(&ipc(vec![("v", Arc::new(Float64Array::from(vec![0.5])))])).unwrap();
         assert_eq!(ints.schema().fields[0].data_type, DataType::Float64);
+    }
+
+    #[test]
+    fn a_json_column_stays_json_from_batch_to_batch() {
+        let field = Field { name: "j".into(), data_type: DataType::Json, nullable: true }.to_arrow();
+        let schema = Arc::new(arrow_schema::Schema::new(vec![field]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(vec!["{}"]))]).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut bytes, &schema).unwrap();
+        writer.write(&batch).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        drop(writer);
+        let mut decoder = decoder(&[]);
+        decoder.arrow(&bytes).unwrap();
+        assert_eq!(decoder.schema().fields[0].data_type, DataType::Json);
     }
 
     #[test]

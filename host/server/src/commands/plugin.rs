@@ -1,6 +1,6 @@
 //! `thimble plugin`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use thimble_plugin::egress::check_host;
@@ -82,7 +82,7 @@ pub fn run(command: Plugin, global: &Global, output: Output) -> Result<(), CliEr
     })
 }
 
-fn install(context: &Context, file: &PathBuf, grant: bool) -> Result<(), CliError> {
+fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> {
     let limit = context.config.limits.plugin.component_bytes as u64;
     let wasm = read_input(file, limit)?;
     let output = context.output;

@@ -19,6 +19,7 @@ use crate::{
     connections,
     context::{Context, now_ms, runtime},
     exit::{CliError, Exit},
+    memory,
     output::Output,
     recorder::{self, Recorder, Which},
     wiring::{self, Wired},
@@ -156,5 +157,7 @@ impl Executor for RunExecutor {
         {
             tracing::warn!(file = %file.display(), %error, "an uploaded component cannot be removed");
         }
+        // Off the async threads; nobody needs to wait for it.
+        drop(tokio::task::spawn_blocking(memory::give_back));
     }
 }

@@ -120,7 +120,7 @@ pub enum ConfigError {
         /// As the operator named it.
         file: PathBuf,
         /// What and where.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// Make the file readable, or name another one.
     #[error("cannot read the configuration file {}: {source}", .file.display())]

@@ -79,7 +79,7 @@ fn read(file: &Path) -> Result<String, ConfigError> {
 
 /// Reads the text of `file`; the extension tells the language.
 pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem };
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
     let mut tree = match file.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml") => tree::parse_yaml(text),
         Some("toml") => tree::parse_toml(text),

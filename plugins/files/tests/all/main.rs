@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod http;
+mod limits;
 mod making;
 mod resume;
 mod server;

@@ -32,6 +32,8 @@ pub struct Site {
     pub no_head: bool,
     /// Bucket whose objects are the files below `/bucket/`, listed two at a time.
     pub bucket: Option<String>,
+    /// Listings of the bucket never end.
+    pub endless: bool,
     /// Requests as `METHOD path range`.
     pub log: Vec<String>,
 }
@@ -153,6 +155,9 @@ fn objects(site: &Site, query: &str) -> String {
         let pair = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
         pair.map(|(_, value)| value.into_owned()).unwrap_or_default()
     };
+    if site.endless {
+        return "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>".into();
+    }
     let (prefix, token) = (value("prefix"), value("continuation-token"));
     let keys = site.files.iter().filter_map(|(path, file)| Some((path.strip_prefix(&bucket)?, file)));
     let mut left = keys.filter(|(key, _)| key.starts_with(&prefix) && *key > token.as_str());

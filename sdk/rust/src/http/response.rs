@@ -91,11 +91,15 @@ impl Response {
     /// # Errors
     /// As [`Response::bytes`].
     pub fn bytes_up_to(self, limit: u64) -> Result<Vec<u8>> {
-        let what = self.what();
+        let (what, at) = (self.what(), shown(&self.url));
         // The announced length only sizes the buffer; a lie costs at most a mebibyte.
         let mut bytes = Vec::with_capacity(self.content_length().unwrap_or_default().min(1024 * 1024) as usize);
         let read = self.answer.body.take(limit.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| Error::from(error).context(&what))?;
+        read.map_err(|error| {
+            let error = Error::from(error);
+            // Errors of the wire name the address already.
+            if error.message.contains(&at) { error } else { error.context(&what) }
+        })?;
         if bytes.len() as u64 > limit {
             return Err(Error::refused(format!(
                 "{what}: the answer has more than {limit} bytes: ask for smaller pages"
