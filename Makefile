@@ -19,7 +19,8 @@ setup: ## Check what is needed, and install what can be
 
 build: setup ## Build the thimble binary in release
 	@echo "== building the host (the first time takes several minutes)"
-	$(CARGO) build --release --locked -p thimble-server -p thimble-tests -p thimble-xtask
+	# The whole workspace, so that every target asks its dependencies for the same features.
+	$(CARGO) build --release --locked --workspace
 
 plugins: build ## Build the connectors to target/plugins/*.wasm
 	@echo "== building the connectors"
@@ -33,11 +34,11 @@ readers: setup
 
 test: plugins readers ## Pass every test
 	@echo "== tests"
-	$(CARGO) test --release --locked --workspace --exclude thimble-plugin-bench
+	$(CARGO) test --release --locked --workspace
 
-lint: setup ## Clippy and the house rules
+lint: build ## Clippy and the house rules
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
-	$(CARGO) run --release --locked --quiet -p thimble-xtask -- check
+	$(RELEASE)/thimble-xtask check
 
 fmt: ## Format the tree
 	$(CARGO) fmt --all

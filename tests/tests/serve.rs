@@ -84,7 +84,7 @@ async fn an_operator_installs_grants_connects_and_syncs_with_curl() {
     let (_, plugins) = server.curl("GET", "/api/v1/plugins", &[]);
     assert_eq!(plugins["items"][0]["name"], "files", "{plugins}");
 
-    let config = json!({"streams": [{"name": "s", "urls": [source.url("a.csv")]}], "s3": {"secret_access_key": "planted-secret"}});
+    let config = json!({"streams": [{"name": "s", "urls": [source.url("a.csv")]}], "s3": {"access_key_id": "k", "secret_access_key": "planted-secret"}});
     let (status, connection) =
         server.json("PUT", "/api/v1/connections/c", &json!({"plugin": "files", "config": config}));
     assert!(status == 200 || status == 201, "{status} {connection}");

@@ -175,7 +175,8 @@ fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchem
     let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref()));
     let target = Target {
         stream: chosen.stream.name.clone(),
-        mode: chosen.mode,
+        // A refresh that was interrupted goes on as one, whatever this run was asked for: readers do not see its generation yet.
+        mode: if position.refreshing { WriteMode::Replace } else { chosen.mode },
         generation: position.generation,
         key: chosen.stream.key.clone(),
     };

@@ -176,3 +176,44 @@ async fn write_until(done: CancellationToken, recorder: Arc<Recorder>, store: St
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use thimble_store::{NewRun, RunOutcome, StoreError, Trigger};
+
+    use super::*;
+
+    /// The work is inside a write nearly all the time; a recorder that kept it from going on while it waits for the
+    /// same connection would wait for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn writing_never_holds_up_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
+        let run = store.start(&NewRun::install("x", Trigger::Manual), "me", 60_000, now_ms()).await.unwrap();
+        let recorder = Arc::new(Recorder::default());
+        let (sink, writer, id) = (Arc::clone(&recorder), store.clone(), run.id.clone());
+        let work = async move {
+            let until = tokio::time::Instant::now() + WRITE_EVERY * 5 / 2;
+            while tokio::time::Instant::now() < until {
+                sink.event(RunEvent::Log { level: "info".into(), message: "at work".into() });
+                writer.append_audit("me", "test", "x", &json!({}), now_ms()).await?;
+            }
+            writer.finish(&id, &RunOutcome::succeeded(serde_json::Value::Null), now_ms()).await
+        };
+        let recorded = record::<StoreError>(recorder, store.clone(), Which::Known(run.id.clone()), work);
+        let ended = tokio::time::timeout(Duration::from_secs(20), recorded).await.unwrap().unwrap();
+        assert!(ended.status.finished());
+        assert!(!store.logs(&run.id, 0, 10).await.unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_that_wait_are_bounded() {
+        let recorder = Recorder::default();
+        for _ in 0..MAX_WAITING_LINES + 7 {
+            recorder.event(RunEvent::Log { level: "warn".into(), message: "again".into() });
+        }
+        let waiting = recorder.lock();
+        assert_eq!((waiting.lines.len(), waiting.dropped), (MAX_WAITING_LINES, 7));
+    }
+}

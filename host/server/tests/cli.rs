@@ -152,6 +152,8 @@ fn the_position_to_set_must_be_one() {
     std::fs::create_dir(place.path().join("thimble-data")).unwrap();
     let ended = place.run_with_input(&["state", "set", "c", "-"], "[1, 2").expect(2);
     assert!(ended.stderr.contains("that is not a position"), "{}", ended.stderr);
+    let misspelt = place.run_with_input(&["state", "set", "c", "--stream", "s", "-"], r#"{"complete": "7"}"#).expect(2);
+    assert!(misspelt.stderr.contains("unknown key `complete`"), "{}", misspelt.stderr);
     place.run_with_input(&["state", "set", "c", "-"], "{}").expect(4);
 }
 

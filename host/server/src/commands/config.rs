@@ -8,6 +8,7 @@ use crate::{
     context::load_config,
     exit::{CliError, Exit},
     output::Output,
+    telemetry,
 };
 
 /// Check the configuration file, or print its schema.
@@ -36,6 +37,7 @@ pub fn run(command: &Config, global: &Global, output: Output) -> Result<(), CliE
 
 fn check(global: &Global, output: Output) -> Result<(), CliError> {
     let (config, file, data) = load_config(global)?;
+    telemetry::check(&config.log)?;
     let name = file.as_ref().map(|file| file.display().to_string());
     let document = json!({
         "ok": true,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use thimble_record::{Position, StreamPosition};
 
 use crate::{
@@ -107,6 +107,7 @@ fn shortened(text: &str, most: usize) -> String {
 fn set(context: &Context, connection: &str, stream: Option<&str>, bytes: &[u8]) -> Result<(), CliError> {
     let id = connection_id(connection)?;
     let wrong = |error: serde_json::Error| CliError::new(Exit::Usage, format!("that is not a position: {error}"));
+    refuse_unknown_keys(&serde_json::from_slice(bytes).map_err(wrong)?, stream.is_some())?;
     small_runtime()?.block_on(async {
         let store = context.store().await?;
         let position = match stream {
@@ -128,4 +129,56 @@ fn set(context: &Context, connection: &str, stream: Option<&str>, bytes: &[u8]) 
         let document = json!({ "connection": connection, "pending": true, "position": position });
         context.output.show(&document, |out| writeln!(out, "the next sync of {connection} starts at this position"))
     })
+}
+
+/// Every key of a position may be absent, so a misspelt one, or a stream's position in the place of the whole, would
+/// mean "from the start".
+fn refuse_unknown_keys(position: &Value, of_stream: bool) -> Result<(), CliError> {
+    const STREAM: [&str; 4] = ["completed", "generation", "refreshing", "partitions"];
+    let refuse = |place: &str, value: &Value, known: &[&str]| {
+        let keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
+        match keys.into_iter().find(|key| !known.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(key) => {
+                let message = format!("that is not a position: unknown key `{key}`{place}");
+                Err(CliError::new(Exit::Usage, message).hint(format!("the keys there are {}", known.join(", "))))
+            }
+        }
+    };
+    if of_stream {
+        return refuse("", position, &STREAM);
+    }
+    refuse("", position, &["streams"])?;
+    let streams = position.get("streams").and_then(Value::as_object);
+    streams
+        .into_iter()
+        .flatten()
+        .try_for_each(|(name, stream)| refuse(&format!(" in the stream `{name}`"), stream, &STREAM))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_that_would_be_passed_over_are_refused() {
+        let told = |position: Value, of_stream| refuse_unknown_keys(&position, of_stream).unwrap_err().message;
+        assert!(told(json!({ "completed": "7" }), false).ends_with("unknown key `completed`"));
+        assert!(told(json!({ "complete": "7" }), true).ends_with("unknown key `complete`"));
+        let inside = json!({ "streams": { "s": { "partition": {} } } });
+        assert!(told(inside, false).ends_with("unknown key `partition` in the stream `s`"));
+        refuse_unknown_keys(&json!({}), true).unwrap();
+        refuse_unknown_keys(&json!({ "streams": { "s": { "completed": "7" } } }), false).unwrap();
+    }
+
+    /// The names above are those of the position.
+    #[test]
+    fn known_keys_are_those_of_the_position() {
+        let mut position = Position::default();
+        let mut stream = StreamPosition { completed: Some("x".into()), refreshing: true, ..StreamPosition::default() };
+        stream.partitions.insert("p".into(), thimble_record::PartitionPosition::default());
+        position.streams.insert("s".into(), stream);
+        refuse_unknown_keys(&serde_json::to_value(&position).unwrap(), false).unwrap();
+    }
 }

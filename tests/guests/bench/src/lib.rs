@@ -137,7 +137,7 @@ fn pages(config: &Config, request: &ReadRequest, sink: &mut Sink) -> Result<()> 
         }
         sink.json_page(&body)?;
         page += 1;
-        if page % config.checkpoint_pages == 0 {
+        if page.is_multiple_of(config.checkpoint_pages) {
             sink.checkpoint(&page)?;
         }
     }
