@@ -89,7 +89,9 @@ fn arrow_rows(from: u64, to: u64) -> Result<RecordBatch> {
         Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
     };
     let text = |prefix: &str, modulus: i64| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(ids().map(|id| format!("{prefix}-{}", id % modulus))))
+        // As from a typed source: texts are there already and are only copied into the column.
+        let pool: Vec<String> = (0..modulus).map(|id| format!("{prefix}-{id}")).collect();
+        Arc::new(StringArray::from_iter_values(ids().map(|id| pool[(id % modulus) as usize].as_str())))
     };
     let flags: ArrayRef = Arc::new(BooleanArray::from_iter(ids().map(|id| Some(id % 3 == 0))));
     let columns: [(&str, ArrayRef); 12] = [
@@ -103,8 +105,8 @@ fn arrow_rows(from: u64, to: u64) -> Result<RecordBatch> {
         ("updated_at", time(500)),
         ("active", flags),
         ("country", text("country", 193)),
-        ("sku", text("sku-number", 100_000)),
-        ("note", text("a note that is somewhat longer than a code", 1_000_000)),
+        ("sku", text("sku-number", 499)),
+        ("note", text("a note that is somewhat longer than a code", 997)),
     ];
     Ok(RecordBatch::try_from_iter(columns)?)
 }
