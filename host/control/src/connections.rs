@@ -3,7 +3,8 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thimble_store::{ConnectionRow, StoreError, StreamSelection};
+use thimble_record::StreamSelection;
+use thimble_store::{ConnectionRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -13,35 +14,17 @@ use crate::{
     page::{Page, PageParams, cut},
 };
 
-/// One selected stream.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Selection {
-    /// Name in the catalog.
-    pub stream: String,
-    /// `full-table`, `incremental` or `log-based`; absent: the stream's first method.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub method: Option<thimble_record::ReplicationMethod>,
-    /// `append` or `replace`; absent: what suits the method.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub mode: Option<thimble_record::WriteMode>,
-    /// Names of the fields wanted; empty: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub columns: Vec<String>,
+/// One selected stream, for the OpenAPI document: its JSON Schema as the configuration file's.
+fn selection_schema() -> utoipa::openapi::Schema {
+    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<StreamSelection>();
+    schema.remove("$schema");
+    serde_json::from_value(schema.to_value()).expect("OpenAPI 3.1 takes JSON Schema as it is")
 }
 
-impl From<Selection> for StreamSelection {
-    fn from(Selection { stream, method, mode, columns }: Selection) -> Self {
-        Self { stream, method, mode, columns }
-    }
-}
-
-impl From<StreamSelection> for Selection {
-    fn from(StreamSelection { stream, method, mode, columns }: StreamSelection) -> Self {
-        Self { stream, method, mode, columns }
-    }
+fn selections_schema() -> utoipa::openapi::Schema {
+    utoipa::openapi::ArrayBuilder::new().items(utoipa::openapi::RefOr::T(selection_schema())).build().into()
 }
 
 /// A connection to be.
@@ -56,7 +39,8 @@ pub struct ConnectionSpec {
     pub config: serde_json::Map<String, Value>,
     /// Empty or absent: all streams.
     #[serde(default)]
-    pub streams: Vec<Selection>,
+    #[schema(schema_with = selections_schema)]
+    pub streams: Vec<StreamSelection>,
     /// Absent: the installation's default destination.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -71,7 +55,8 @@ pub struct Connection {
     /// `{"$secret": true}` stands where a secret is stored.
     pub config: Value,
     /// Empty: all streams.
-    pub streams: Vec<Selection>,
+    #[schema(schema_with = selections_schema)]
+    pub streams: Vec<StreamSelection>,
     /// Null: the installation's default destination.
     pub destination: Option<Value>,
     /// The streams that the source offered when it was last asked; null before that.
@@ -90,7 +75,7 @@ impl From<ConnectionRow> for Connection {
             id: id.into(),
             plugin,
             config,
-            streams: streams.into_iter().map(Selection::from).collect(),
+            streams,
             destination,
             catalog: catalog.map(|catalog| json!(catalog)),
             created_at,
@@ -155,7 +140,7 @@ async fn put(
         plugin: spec.plugin,
         config,
         secrets,
-        streams: spec.streams.into_iter().map(StreamSelection::from).collect(),
+        streams: spec.streams,
         destination: spec.destination.map(Value::Object),
         catalog: stored.and_then(|stored| stored.catalog),
         created_at: now_ms,

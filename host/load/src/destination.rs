@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use thimble_record::{
-    BatchSeq, ConnectionId, Epoch, Failure, LoadOutcome, Position, SealedBatch, SegmentRef, StreamBatch,
+    BatchSeq, ConnectionId, Epoch, Failure, LoadOutcome, Position, RejectedRow, SealedBatch, SegmentRef, StreamBatch,
+    StreamSchema,
 };
 
 use crate::error::LoadError;
@@ -37,6 +39,40 @@ pub struct Committed {
     pub manifest_sha: Option<String>,
 }
 
+/// What a destination can hold, as planning and extraction need to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Most columns of one table, the host's included.
+    pub max_columns: usize,
+    /// Whether tables can hold the last row of each key.
+    pub upsert: bool,
+    /// Whether tables can hold the versions of each key.
+    pub history: bool,
+}
+
+/// A row that a destination cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its index in the batch. Each row is refused once.
+    pub row: usize,
+    /// A short code in kebab-case.
+    pub reason: &'static str,
+    /// One sentence that names the field.
+    pub message: String,
+}
+
+/// A table that readers can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableInfo {
+    pub stream: String,
+    /// What a reader names it by: a folder or URL, or a quoted `"schema"."table"`.
+    pub location: String,
+    /// Exact, or the destination's own estimate.
+    pub rows: u64,
+    /// Stored bytes, where the destination can tell.
+    pub bytes: Option<u64>,
+}
+
 /// A place that rows are loaded into.
 #[async_trait]
 pub trait Destination: Send + Sync {
@@ -60,4 +96,23 @@ pub trait Destination: Send + Sync {
 
     /// Tells what is committed, without fencing.
     async fn committed(&self, connection: &ConnectionId) -> Result<Committed, LoadError>;
+
+    /// What it can hold.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The rows that it cannot hold, in ascending order. Called before rows are staged, because a sealed batch must
+    /// load whole: what this lets through must never make a load fail. Pure computing over `rows`, which have the columns
+    /// of `schema` by name.
+    fn refuse(&self, schema: &StreamSchema, rows: &RecordBatch) -> Vec<Refusal>;
+
+    /// The tables of a connection.
+    async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError>;
+
+    /// Rejected records that no replay made rows of, by stream and sequence, those after `after`; at most `limit`.
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, LoadError>;
 }

@@ -10,6 +10,6 @@ pub mod lake;
 mod limits;
 mod objects;
 
-pub use destination::{Committed, Destination, SegmentSource};
+pub use destination::{Capabilities, Committed, Destination, Refusal, SegmentSource, TableInfo};
 pub use error::LoadError;
 pub use limits::{EAGER_FILES, SINGLE_PUT_BYTES, SNAPSHOT_EVERY, TABLE_NAME_BYTES};

@@ -40,6 +40,9 @@ pub(crate) const LAZY_EVERY: u64 = 32;
 /// Bytes of a table's folder name. File systems take 255.
 pub const TABLE_NAME_BYTES: usize = 200;
 
+/// Columns of one table of the lake, the host's included.
+pub const LAKE_COLUMNS: usize = 2_020;
+
 /// Rows of one batch that a scan hands out.
 pub(crate) const SCAN_ROWS: usize = 8 * 1024;
 

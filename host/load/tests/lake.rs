@@ -364,25 +364,21 @@ fn batch_of(schema: &StreamSchema, columns: Vec<ArrayRef>) -> RecordBatch {
 async fn added_and_widened_columns_are_reconciled() {
     for world in World::all() {
         let (lake, staging, mut chain) = (world.lake(), Staging::default(), Chain::new());
-        let old = StreamSchema {
-            fields: vec![
-                field("id", DataType::Int64),
-                field("price", DataType::Int64),
-                field("tax", DataType::Decimal(10, 2)),
-                field("day", DataType::Date),
-                field("doc", DataType::Json),
-            ],
-        };
-        let new = StreamSchema {
-            fields: vec![
-                field("id", DataType::Int64),
-                field("price", DataType::Float64),
-                field("tax", DataType::Decimal(21, 4)),
-                field("day", DataType::Timestamp),
-                field("doc", DataType::Text),
-                field("extra", DataType::Boolean),
-            ],
-        };
+        let old = StreamSchema::new(vec![
+            field("id", DataType::Int64),
+            field("price", DataType::Int64),
+            field("tax", DataType::Decimal(10, 2)),
+            field("day", DataType::Date),
+            field("doc", DataType::Json),
+        ]);
+        let new = StreamSchema::new(vec![
+            field("id", DataType::Int64),
+            field("price", DataType::Float64),
+            field("tax", DataType::Decimal(21, 4)),
+            field("day", DataType::Timestamp),
+            field("doc", DataType::Text),
+            field("extra", DataType::Boolean),
+        ]);
         let int = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
         let decimal = |value: i128, p, s| -> ArrayRef {
             Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(p, s).unwrap())

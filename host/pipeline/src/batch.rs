@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use std::sync::Arc;
 use thimble_record::{
-    BatchSeq, ConnectionId, Counts, DataType, Epoch, Failure, Field, Generation, Position, Rejected, SealedBatch,
-    StreamBatch, StreamSchema, WriteMode,
+    BatchSeq, ConnectionId, Counts, DataType, Epoch, Failure, Field, Generation, Position, Rejected, RejectedRow,
+    SealedBatch, StreamBatch, StreamSchema, WriteMode,
     rejected::{REJECTED_STREAM, rejected_batch, rejected_schema},
 };
 use thimble_stage::{FinishedSegment, SegmentId, SegmentWriter, Stage};
@@ -26,6 +26,7 @@ pub const MAX_SEGMENTS: u32 = 1_000;
 pub struct Target {
     pub stream: String,
     pub mode: WriteMode,
+    pub refreshing: bool,
     pub generation: Generation,
     pub key: Vec<String>,
 }
@@ -73,7 +74,7 @@ fn with_system_columns(schema: &StreamSchema) -> StreamSchema {
         system(BATCH, DataType::Int64),
         system(SEQUENCE, DataType::Int64),
     ]);
-    StreamSchema { fields }
+    StreamSchema::new(fields)
 }
 
 impl OpenBatch {
@@ -171,16 +172,15 @@ impl OpenBatch {
             if stream != REJECTED_STREAM {
                 schemas.push((stream.clone(), part.schema));
             }
-            let Target { stream: _, mode, generation, key } = part.target;
+            let Target { stream: _, mode, refreshing, generation, key } = part.target;
             streams.push(StreamBatch {
-                stream,
                 mode,
                 generation,
+                refreshing,
                 swap: part.swap,
                 key,
-                schema,
                 counts: part.counts,
-                segments: Vec::new(),
+                ..StreamBatch::new(stream, schema)
             });
         }
         let sealed = SealedBatch { connection: self.connection, epoch: self.epoch, seq: self.seq, from, to, streams };
@@ -195,10 +195,21 @@ impl OpenBatch {
         let target = Target {
             stream: REJECTED_STREAM.into(),
             mode: WriteMode::Append,
+            refreshing: false,
             generation: Generation::default(),
             key: Vec::new(),
         };
-        let rows = rejected_batch(&rejected, &self.plugin_digest);
+        let rows: Vec<RejectedRow> = rejected
+            .into_iter()
+            .enumerate()
+            .map(|(place, rejected)| RejectedRow {
+                rejected,
+                sequence: place as i64,
+                plugin_digest: self.plugin_digest.clone(),
+                replayed_at: None,
+            })
+            .collect();
+        let rows = rejected_batch(&rows);
         self.write(&target, &rejected_schema(), &rows, now_ms)
     }
 }

@@ -275,5 +275,10 @@ fn committed_before(sealed: &SealedBatch) -> LoadOutcome {
         counts.loaded = part.staged_rows();
         counts
     });
-    LoadOutcome { streams: streams.collect(), already_committed: true, bytes: 0 }
+    LoadOutcome {
+        streams: streams.collect(),
+        checksums: sealed.streams.iter().map(|part| part.checksum).collect(),
+        already_committed: true,
+        bytes: 0,
+    }
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use thimble_plugin::{Connector, Partition, Plan, ReadRequest, Session, StreamState};
 use thimble_record::{
-    Catalog, ErrorKind, Failure, Position, ReplicationMethod, Stream, StreamPosition, StreamSchema, WriteMode,
-    decode::Decoder,
+    Catalog, Disposition, ErrorKind, Failure, Position, ReplicationMethod, Stream, StreamPosition, StreamSchema,
+    StreamSelection, WriteMode, decode::Decoder,
 };
-use thimble_store::StreamSelection;
 
 use crate::{
     batch::Target,
@@ -35,7 +34,7 @@ pub struct SyncRequest {
 pub struct Chosen {
     pub stream: Stream,
     pub method: ReplicationMethod,
-    pub mode: WriteMode,
+    pub mode: Disposition,
     pub columns: Vec<String>,
 }
 
@@ -77,9 +76,9 @@ fn chosen(stream: Stream, selection: StreamSelection, full_refresh: bool) -> Res
         );
         return Err(Failure::new(ErrorKind::Config, message));
     }
-    let natural = if method == ReplicationMethod::FullTable { WriteMode::Replace } else { WriteMode::Append };
-    let mode = if full_refresh { WriteMode::Replace } else { selection.mode.unwrap_or(natural) };
-    if mode == WriteMode::Replace && method != ReplicationMethod::FullTable && !full_refresh {
+    let natural = if method == ReplicationMethod::FullTable { Disposition::Replace } else { Disposition::Append };
+    let mode = if full_refresh { Disposition::Replace } else { selection.mode.unwrap_or(natural) };
+    if mode == Disposition::Replace && method != ReplicationMethod::FullTable && !full_refresh {
         let message = format!("stream {}: mode `replace` needs the replication method full-table", stream.name);
         return Err(Failure::new(ErrorKind::Config, message));
     }
@@ -89,7 +88,7 @@ fn chosen(stream: Stream, selection: StreamSelection, full_refresh: bool) -> Res
 /// Sets the stream's position for this run: a full refresh that is not under way begins a new generation.
 pub fn begin(chosen: &Chosen, position: &mut Position) {
     let stream = position.streams.entry(chosen.stream.name.clone()).or_default();
-    if chosen.mode == WriteMode::Replace && !stream.refreshing {
+    if chosen.mode == Disposition::Replace && !stream.refreshing {
         *stream =
             StreamPosition { generation: stream.generation.next(), refreshing: true, ..StreamPosition::default() };
     } else if chosen.method == ReplicationMethod::FullTable && stream.partitions.is_empty() {
@@ -176,7 +175,8 @@ fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchem
     let target = Target {
         stream: chosen.stream.name.clone(),
         // A refresh that was interrupted goes on as one, whatever this run was asked for: readers do not see its generation yet.
-        mode: if position.refreshing { WriteMode::Replace } else { chosen.mode },
+        mode: WriteMode::Append,
+        refreshing: position.refreshing,
         generation: position.generation,
         key: chosen.stream.key.clone(),
     };
@@ -187,5 +187,5 @@ fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchem
 
 fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>) -> StreamSchema {
     let wanted = |name: &String| selected.is_none_or(|selected| selected.contains(name));
-    StreamSchema { fields: schema.fields.iter().filter(|field| wanted(&field.name)).cloned().collect() }
+    StreamSchema::new(schema.fields.iter().filter(|field| wanted(&field.name)).cloned().collect())
 }

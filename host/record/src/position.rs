@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ids::Generation;
+use crate::ids::{BatchSeq, Generation};
 
 /// The position of a whole connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct Position {
     /// By stream name.
     #[serde(default)]
     pub streams: BTreeMap<String, StreamPosition>,
+    /// Backfills under way, by name, then by stream: they read in a lane of their own and leave `streams` alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backfills: BTreeMap<String, BTreeMap<String, StreamPosition>>,
 }
 
 /// The position of one stream.
@@ -30,6 +33,9 @@ pub struct StreamPosition {
     /// Whether `generation` is a full refresh under way, invisible to readers until it ends.
     #[serde(default)]
     pub refreshing: bool,
+    /// The first batch of a full read under way whose end tells which records are gone at the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<BatchSeq>,
     /// Partitions of a plan under way. Emptied when the plan ends.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partitions: BTreeMap<String, PartitionPosition>,

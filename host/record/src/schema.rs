@@ -1,6 +1,6 @@
 //! Catalogs, streams, fields, and their Arrow form.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
@@ -150,9 +150,17 @@ impl Field {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StreamSchema {
     pub fields: Vec<Field>,
+    /// Subtables of a stream whose arrays are flattened, by the path of the array (`a__b`), without system columns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub children: BTreeMap<String, StreamSchema>,
 }
 
 impl StreamSchema {
+    /// A schema of these fields, without subtables.
+    pub fn new(fields: Vec<Field>) -> Self {
+        Self { fields, children: BTreeMap::new() }
+    }
+
     /// The Arrow schema of its batches.
     pub fn to_arrow(&self) -> SchemaRef {
         Arc::new(ArrowSchema::new(self.fields.iter().map(Field::to_arrow).collect::<Vec<_>>()))
@@ -165,11 +173,14 @@ impl StreamSchema {
 }
 
 /// How a stream is replicated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplicationMethod {
+    /// Everything, each time.
     FullTable,
+    /// What is new or changed since the last run.
     Incremental,
+    /// The source's log of changes.
     LogBased,
 }
 

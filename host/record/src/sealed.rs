@@ -4,20 +4,26 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    checksum::Checksum,
     counts::Counts,
     ids::{BatchSeq, ConnectionId, Epoch, Generation},
     position::Position,
     schema::StreamSchema,
+    selection::DeleteMode,
+    system::SystemNaming,
 };
 
-/// How a stream's rows reach its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a stream's rows meet the rows that its table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteMode {
     /// Rows are added.
+    #[default]
     Append,
-    /// Rows are added to a new generation that replaces the old one when the refresh ends.
-    Replace,
+    /// Of the rows of a key, those in the table included, the one with the greatest sequence stays.
+    Upsert,
+    /// A row that differs from the current version of its key ends that version and becomes the current one.
+    History,
 }
 
 /// One immutable encrypted segment in the staging store. Its plaintext is one complete Parquet file.
@@ -42,25 +48,68 @@ pub struct SegmentRef {
     pub number: u32,
     /// The schema of its rows, system columns included.
     pub schema: StreamSchema,
+    /// Of its rows.
+    #[serde(default)]
+    pub checksum: Checksum,
 }
 
 /// One stream's part of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamBatch {
     pub stream: String,
+    /// In a subtable: the stream that its rows were taken out of. That stream stands before it in the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
     pub mode: WriteMode,
     pub generation: Generation,
+    /// Whether `generation` is a full refresh under way: its rows go to a table of their own, which readers do not see.
+    #[serde(default)]
+    pub refreshing: bool,
     /// Set in the batch that ends a full refresh: readers switch to `generation` in this commit.
     pub swap: bool,
+    /// Columns that identify a row, by the names in `schema`. In a subtable of a stream with a key: the columns that
+    /// repeat the root's key, which identify the rows of one root record together.
     pub key: Vec<String>,
+    #[serde(default)]
+    pub deletes: DeleteMode,
+    /// Set in the batch that ends a full read whose deletes are inferred: rows of the table that no batch from this one
+    /// on has written are gone at the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<BatchSeq>,
+    /// Names of the host's columns in `schema`.
+    #[serde(default)]
+    pub system: SystemNaming,
     /// The stream's whole schema after this batch, system columns included. Columns are only ever added or widened.
     pub schema: StreamSchema,
     /// `loaded` and `merged` are zero until the load fills them.
     pub counts: Counts,
+    /// Of all its rows, computed as they left extraction.
+    #[serde(default)]
+    pub checksum: Checksum,
     pub segments: Vec<SegmentRef>,
 }
 
 impl StreamBatch {
+    /// A part that appends to generation 0, without rows.
+    pub fn new(stream: impl Into<String>, schema: StreamSchema) -> Self {
+        Self {
+            stream: stream.into(),
+            root: None,
+            mode: WriteMode::Append,
+            generation: Generation::default(),
+            refreshing: false,
+            swap: false,
+            key: Vec::new(),
+            deletes: DeleteMode::default(),
+            sweep: None,
+            system: SystemNaming::default(),
+            schema,
+            counts: Counts::default(),
+            checksum: Checksum::default(),
+            segments: Vec::new(),
+        }
+    }
+
     /// Rows staged for this stream.
     pub fn staged_rows(&self) -> u64 {
         self.segments.iter().map(|segment| segment.rows).sum()
@@ -94,6 +143,9 @@ impl SealedBatch {
 pub struct LoadOutcome {
     /// Loaded and merged rows by stream, in the order of `SealedBatch::streams`.
     pub streams: Vec<Counts>,
+    /// Of the rows as they were loaded, in the same order.
+    #[serde(default)]
+    pub checksums: Vec<Checksum>,
     /// Whether the batch had been committed before, so that nothing was done now.
     pub already_committed: bool,
     /// Bytes written to the destination.

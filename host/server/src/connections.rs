@@ -6,15 +6,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use thimble_control::SecretSealer;
-use thimble_record::{ConnectionId, ReplicationMethod, WriteMode, envelope::HostKey};
-use thimble_store::{ConnectionRow, Store, StoreError, StreamSelection};
+use thimble_record::{ConnectionId, envelope::HostKey};
+use thimble_store::{ConnectionRow, Store, StoreError};
 
-use crate::{
-    config::{Connection, Method, Mode, StreamChoice},
-    connection_config::Sealer,
-    context::connection_id,
-    exit::CliError,
-};
+use crate::{config::Connection, connection_config::Sealer, context::connection_id, exit::CliError};
 
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -72,7 +67,7 @@ fn row(
         plugin: plugin.clone(),
         config,
         secrets,
-        streams: streams.iter().map(selection).collect(),
+        streams: streams.clone(),
         destination: stored.and_then(|stored| stored.destination.clone()),
         catalog,
         created_at: now_ms,
@@ -96,22 +91,5 @@ fn holds_mark(config: &Value) -> bool {
         }
         Value::Array(items) => items.iter().any(holds_mark),
         _ => false,
-    }
-}
-
-fn selection(choice: &StreamChoice) -> StreamSelection {
-    let StreamChoice { name, method, mode, columns } = choice;
-    StreamSelection {
-        stream: name.clone(),
-        method: method.map(|method| match method {
-            Method::FullTable => ReplicationMethod::FullTable,
-            Method::Incremental => ReplicationMethod::Incremental,
-            Method::LogBased => ReplicationMethod::LogBased,
-        }),
-        mode: mode.map(|mode| match mode {
-            Mode::Append => WriteMode::Append,
-            Mode::Replace => WriteMode::Replace,
-        }),
-        columns: columns.clone(),
     }
 }

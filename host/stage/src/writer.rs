@@ -12,7 +12,7 @@ use parquet::{
     schema::types::ColumnPath,
 };
 use thimble_record::{
-    DataType, SegmentRef, StreamSchema,
+    Checksum, DataType, SegmentRef, StreamSchema,
     envelope::{DataKey, HostKey},
 };
 
@@ -32,6 +32,7 @@ pub struct SegmentWriter {
     wrapped_key: String,
     parquet: ArrowWriter<Encryptor>,
     rows: u64,
+    checksum: Checksum,
 }
 
 /// A complete, encrypted segment that is not stored yet. Cheap to clone.
@@ -57,7 +58,7 @@ impl SegmentWriter {
         let options = ArrowWriterOptions::new().with_properties(properties(schema));
         let parquet = ArrowWriter::try_new_with_options(Encryptor::new(&key, &id), arrow.clone(), options)
             .map_err(|source| StageError::Encode { stream: id.stream.clone(), source })?;
-        Ok(Self { schema: schema.clone(), arrow, wrapped_key, parquet, rows: 0, id })
+        Ok(Self { schema: schema.clone(), arrow, wrapped_key, parquet, rows: 0, checksum: Checksum::default(), id })
     }
 
     /// Encodes rows. Their columns must be those of the segment's schema, in order and type.
@@ -67,6 +68,7 @@ impl SegmentWriter {
         }
         self.parquet.write(batch).map_err(|source| StageError::Encode { stream: self.id.stream.clone(), source })?;
         self.rows += batch.num_rows() as u64;
+        self.checksum += Checksum::of(batch);
         Ok(())
     }
 
@@ -82,7 +84,7 @@ impl SegmentWriter {
 
     /// Closes the Parquet file and seals the last chunk.
     pub fn finish(self) -> Result<FinishedSegment, StageError> {
-        let Self { id, schema, arrow: _, wrapped_key, parquet, rows } = self;
+        let Self { id, schema, arrow: _, wrapped_key, parquet, rows, checksum } = self;
         let encryptor =
             parquet.into_inner().map_err(|source| StageError::Encode { stream: id.stream.clone(), source })?;
         let Encrypted { chunks, sha256, bytes, plain_sha256, plain_bytes } = encryptor.finish();
@@ -96,6 +98,7 @@ impl SegmentWriter {
             wrapped_key,
             number: id.number,
             schema,
+            checksum,
         };
         Ok(FinishedSegment { chunks, reference })
     }

@@ -47,15 +47,13 @@ fn id(seq: u64, number: u32) -> SegmentId {
 
 fn schema() -> StreamSchema {
     let field = |name: &str, data_type| Field { name: name.into(), data_type, nullable: true };
-    StreamSchema {
-        fields: vec![
-            field("id", DataType::Int64),
-            field("text", DataType::Text),
-            field("doc", DataType::Json),
-            field("ratio", DataType::Float64),
-            field("ok", DataType::Boolean),
-        ],
-    }
+    StreamSchema::new(vec![
+        field("id", DataType::Int64),
+        field("text", DataType::Text),
+        field("doc", DataType::Json),
+        field("ratio", DataType::Float64),
+        field("ok", DataType::Boolean),
+    ])
 }
 
 /// Text that hardly compresses, so that few rows make many chunks.

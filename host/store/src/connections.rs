@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{Row, sqlite::SqliteRow};
-use thimble_record::{Catalog, ConnectionId, ReplicationMethod, WriteMode};
+use thimble_record::{Catalog, ConnectionId, StreamSelection};
 
 use crate::{
     Store, StoreError,
@@ -17,30 +17,6 @@ pub struct SealedSecrets(pub Vec<u8>);
 impl std::fmt::Debug for SealedSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SealedSecrets({} bytes)", self.0.len())
-    }
-}
-
-/// One selected stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamSelection {
-    /// Name in the catalog.
-    pub stream: String,
-    /// Absent: the stream's first method.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<ReplicationMethod>,
-    /// Absent: what suits the method.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<WriteMode>,
-    /// Names of the fields wanted; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub columns: Vec<String>,
-}
-
-impl StreamSelection {
-    /// All columns of a stream by its default method.
-    pub fn of(stream: impl Into<String>) -> Self {
-        Self { stream: stream.into(), method: None, mode: None, columns: Vec::new() }
     }
 }
 

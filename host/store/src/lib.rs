@@ -25,7 +25,7 @@ mod runs;
 mod schemas;
 
 pub use audit::AuditRow;
-pub use connections::{ConnectionRow, SealedSecrets, StreamSelection};
+pub use connections::{ConnectionRow, SealedSecrets};
 pub use error::StoreError;
 pub use ids::run_id;
 pub use leases::LeaseRow;

@@ -46,6 +46,9 @@ pub struct StreamCommit {
     pub table: String,
     pub mode: WriteMode,
     pub generation: Generation,
+    /// Whether `generation` is a full refresh under way or ended by `swap`.
+    #[serde(default)]
+    pub refreshing: bool,
     /// Whether readers see `generation` from this commit on.
     pub swap: bool,
     /// The whole schema of the stream after this commit.
@@ -132,7 +135,7 @@ impl LakeState {
     pub(crate) fn apply(&mut self, record: &CommitRecord) -> Result<(), String> {
         self.follows(record.seq, &record.from)?;
         for stream in &record.streams {
-            let visible = self.visible_after(&stream.stream, stream.mode, stream.generation, stream.swap)?;
+            let visible = self.visible_after(&stream.stream, stream.refreshing, stream.generation, stream.swap)?;
             let table = self.tables.entry(stream.stream.clone()).or_default();
             table.table.clone_from(&stream.table);
             let generation = table.generations.entry(stream.generation).or_default();
@@ -169,20 +172,20 @@ impl LakeState {
     pub(crate) fn visible_after(
         &self,
         stream: &str,
-        mode: WriteMode,
+        refreshing: bool,
         generation: Generation,
         swap: bool,
     ) -> Result<Option<Generation>, String> {
         let visible = self.tables.get(stream).and_then(|table| table.visible);
         let wrong = |what: &str| Err(format!("stream {stream:?}: generation {generation} {what}"));
-        match (mode, visible) {
-            (WriteMode::Append, None) => Ok(Some(generation)),
-            (WriteMode::Append, Some(current)) if current == generation => Ok(visible),
-            (WriteMode::Append, Some(current)) => wrong(&format!("is appended to, but readers see {current}")),
-            (WriteMode::Replace, Some(current)) if generation <= current => {
+        match (refreshing, visible) {
+            (false, None) => Ok(Some(generation)),
+            (false, Some(current)) if current == generation => Ok(visible),
+            (false, Some(current)) => wrong(&format!("is appended to, but readers see {current}")),
+            (true, Some(current)) if generation <= current => {
                 wrong(&format!("cannot replace {current}, which is as new"))
             }
-            (WriteMode::Replace, _) => Ok(if swap { Some(generation) } else { visible }),
+            (true, _) => Ok(if swap { Some(generation) } else { visible }),
         }
     }
 
@@ -208,24 +211,25 @@ mod tests {
 
     #[test]
     fn what_readers_see_after_a_batch() {
-        use WriteMode::{Append, Replace};
+        const APPEND: bool = false;
+        const REFRESH: bool = true;
         let cases = [
-            // visible before, mode, generation, swap => visible after (None: refused)
-            (None, Append, 0, false, Some(Some(0))),
-            (None, Replace, 0, false, Some(None)),
-            (None, Replace, 0, true, Some(Some(0))),
-            (Some(1), Append, 1, false, Some(Some(1))),
-            (Some(1), Append, 0, false, None),
-            (Some(1), Append, 2, false, None),
-            (Some(1), Replace, 1, true, None),
-            (Some(1), Replace, 0, true, None),
-            (Some(1), Replace, 2, false, Some(Some(1))),
-            (Some(1), Replace, 2, true, Some(Some(2))),
+            // visible before, refreshing, generation, swap => visible after (None: refused)
+            (None, APPEND, 0, false, Some(Some(0))),
+            (None, REFRESH, 0, false, Some(None)),
+            (None, REFRESH, 0, true, Some(Some(0))),
+            (Some(1), APPEND, 1, false, Some(Some(1))),
+            (Some(1), APPEND, 0, false, None),
+            (Some(1), APPEND, 2, false, None),
+            (Some(1), REFRESH, 1, true, None),
+            (Some(1), REFRESH, 0, true, None),
+            (Some(1), REFRESH, 2, false, Some(Some(1))),
+            (Some(1), REFRESH, 2, true, Some(Some(2))),
         ];
-        for (visible, mode, generation, swap, expected) in cases {
-            let after = state(visible).visible_after("s", mode, Generation(generation), swap);
+        for (visible, refreshing, generation, swap, expected) in cases {
+            let after = state(visible).visible_after("s", refreshing, Generation(generation), swap);
             let expected = expected.map(|visible| visible.map(Generation));
-            assert_eq!(after.ok(), expected, "{visible:?} {mode:?} {generation} {swap}");
+            assert_eq!(after.ok(), expected, "{visible:?} {refreshing} {generation} {swap}");
         }
     }
 

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_table_without_files_is_an_empty_view_with_its_columns() {
         let field = Field { name: "n".into(), data_type: DataType::Decimal(10, 2), nullable: true };
-        let state = GenerationState { schema: StreamSchema { fields: vec![field] }, files: vec![] };
+        let state = GenerationState { schema: StreamSchema::new(vec![field]), files: vec![] };
         assert_eq!(empty_select(&state), "SELECT NULL::DECIMAL(10, 2) AS \"n\" WHERE false");
     }
 

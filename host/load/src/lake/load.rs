@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use thimble_record::{Counts, LoadOutcome, SealedBatch};
+use thimble_record::{Checksum, Counts, LoadOutcome, SealedBatch};
 
 use super::{
     Lake,
@@ -38,7 +38,7 @@ impl Lake {
         let next = Arc::new(next);
         self.remember(&batch.connection, &next);
         self.write_derived(&batch.connection, &next, &record).await;
-        Ok(LoadOutcome { streams: counts, already_committed: false, bytes })
+        Ok(LoadOutcome { streams: counts, checksums: checksums(batch), already_committed: false, bytes })
     }
 
     /// The data files of each stream of a batch, in the order of the batch.
@@ -95,8 +95,13 @@ impl Lake {
             self.write_derived(&batch.connection, &state, &record).await;
         }
         let streams = record.streams.iter().map(|stream| stream.counts).collect();
-        Ok(LoadOutcome { streams, already_committed: true, bytes: 0 })
+        Ok(LoadOutcome { streams, checksums: checksums(batch), already_committed: true, bytes: 0 })
     }
+}
+
+/// The lake's files are the staged ones byte for byte, verified by their digests, so their rows have the staged checksums.
+fn checksums(batch: &SealedBatch) -> Vec<Checksum> {
+    batch.streams.iter().map(|stream| stream.checksum).collect()
 }
 
 /// Whether a batch may follow a state. Asked before anything is written.
@@ -104,7 +109,9 @@ fn admit(state: &LakeState, batch: &SealedBatch) -> Result<(), String> {
     let in_connection = |reason| format!("connection {}: {reason}", batch.connection);
     state.follows(batch.seq, &batch.from).map_err(in_connection)?;
     for stream in &batch.streams {
-        state.visible_after(&stream.stream, stream.mode, stream.generation, stream.swap).map_err(in_connection)?;
+        state
+            .visible_after(&stream.stream, stream.refreshing, stream.generation, stream.swap)
+            .map_err(in_connection)?;
     }
     Ok(())
 }
@@ -128,6 +135,7 @@ fn record(
             table: names::table_name(&stream.stream),
             mode: stream.mode,
             generation: stream.generation,
+            refreshing: stream.refreshing,
             swap: stream.swap,
             schema: stream.schema.clone(),
             counts: *counts,

@@ -24,6 +24,7 @@ mod fence;
 mod load;
 mod names;
 mod read;
+mod rejects;
 mod state;
 mod write;
 
@@ -33,16 +34,18 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use object_store::ObjectStore;
-use thimble_record::{BatchSeq, ConnectionId, Epoch, LoadOutcome, SealedBatch};
+use thimble_record::{BatchSeq, ConnectionId, Epoch, LoadOutcome, RejectedRow, SealedBatch, StreamSchema};
 
 pub use names::table_name;
 pub use read::{Scan, Table};
 
 use crate::{
-    destination::{Committed, Destination, SegmentSource},
+    destination::{Capabilities, Committed, Destination, Refusal, SegmentSource, TableInfo},
     error::LoadError,
+    limits::LAKE_COLUMNS,
     objects::{self, Objects},
 };
 use client::Client;
@@ -132,5 +135,35 @@ impl Destination for Lake {
         let fence = self.greatest_fence(connection).await?;
         let state = self.state(connection).await?;
         Ok(fence::committed(fence, &state))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { max_columns: LAKE_COLUMNS, upsert: true, history: false }
+    }
+
+    fn refuse(&self, _schema: &StreamSchema, _rows: &RecordBatch) -> Vec<Refusal> {
+        // Parquet holds every value that Arrow holds.
+        Vec::new()
+    }
+
+    async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError> {
+        let tables = Self::tables(self, connection).await?.into_iter();
+        Ok(tables
+            .map(|Table { stream, table, rows, bytes, .. }| TableInfo {
+                stream,
+                location: self.location(&format!("{connection}/{table}/current/*.parquet")),
+                rows,
+                bytes: Some(bytes),
+            })
+            .collect())
+    }
+
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, LoadError> {
+        self.rejected_after(connection, after, limit).await
     }
 }

@@ -18,8 +18,8 @@ use parquet::arrow::ArrowWriter;
 use sha2::{Digest, Sha256};
 use thimble_load::{LoadError, SegmentSource, lake::Lake};
 use thimble_record::{
-    BatchSeq, ConnectionId, Counts, DataType, Epoch, Failure, Field, Generation, Position, SealedBatch, SegmentRef,
-    StreamBatch, StreamPosition, StreamSchema, WriteMode,
+    BatchSeq, Checksum, ConnectionId, Counts, DataType, Epoch, Failure, Field, Generation, Position, SealedBatch,
+    SegmentRef, StreamBatch, StreamPosition, StreamSchema,
 };
 
 use crate::faulty::Faults;
@@ -109,7 +109,7 @@ pub fn field(name: &str, data_type: DataType) -> Field {
 }
 
 pub fn schema() -> StreamSchema {
-    StreamSchema { fields: vec![field("id", DataType::Int64), field("note", DataType::Text)] }
+    StreamSchema::new(vec![field("id", DataType::Int64), field("note", DataType::Text)])
 }
 
 pub fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
@@ -143,6 +143,7 @@ impl Staging {
         let plain_bytes = plain.len() as u64;
         segments.insert(path.clone(), plain);
         SegmentRef {
+            checksum: Checksum::default(),
             path,
             sha256: String::new(),
             bytes: 0,
@@ -190,21 +191,18 @@ impl SegmentSource for Staging {
 /// One stream's part of a batch, appended to generation 0.
 pub fn append(stream: &str, segments: Vec<SegmentRef>) -> StreamBatch {
     let emitted = segments.iter().map(|segment| segment.rows).sum();
+    let schema = segments.last().map_or_else(schema, |segment| segment.schema.clone());
     StreamBatch {
-        stream: stream.into(),
-        mode: WriteMode::Append,
-        generation: Generation(0),
-        swap: false,
         key: vec!["id".into()],
-        schema: segments.last().map_or_else(schema, |segment| segment.schema.clone()),
         counts: Counts { emitted, ..Counts::default() },
         segments,
+        ..StreamBatch::new(stream, schema)
     }
 }
 
 /// One stream's part of a batch of a full refresh.
 pub fn replace(stream: &str, generation: u64, swap: bool, segments: Vec<SegmentRef>) -> StreamBatch {
-    StreamBatch { mode: WriteMode::Replace, generation: Generation(generation), swap, ..append(stream, segments) }
+    StreamBatch { refreshing: true, generation: Generation(generation), swap, ..append(stream, segments) }
 }
 
 /// Seals batches one after the other.

@@ -184,7 +184,7 @@ mod tests {
 
     fn decoder(fields: &[(&str, DataType)]) -> Decoder {
         let fields = fields.iter().map(|(n, t)| Field { name: (*n).into(), data_type: *t, nullable: true }).collect();
-        Decoder::new("s", StreamSchema { fields }, None)
+        Decoder::new("s", StreamSchema::new(fields), None)
     }
 
     #[test]

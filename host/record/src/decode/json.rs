@@ -287,7 +287,7 @@ mod tests {
 
     fn decoder(fields: &[(&str, DataType)]) -> Decoder {
         let fields = fields.iter().map(|(n, t)| Field { name: (*n).into(), data_type: *t, nullable: true }).collect();
-        Decoder::new("s", StreamSchema { fields }, None)
+        Decoder::new("s", StreamSchema::new(fields), None)
     }
 
     fn accounted(decoded: &Decoded) {

@@ -233,16 +233,14 @@ mod tests {
 
     fn batch() -> RecordBatch {
         let field = |name: &str, data_type| Field { name: name.into(), data_type, nullable: true };
-        let schema = StreamSchema {
-            fields: vec![
-                field("id", DataType::Int64),
-                field("ok", DataType::Boolean),
-                field("price", DataType::Float64),
-                field("doc", DataType::Json),
-                field("name", DataType::Text),
-                field("at", DataType::TimestampTz),
-            ],
-        };
+        let schema = StreamSchema::new(vec![
+            field("id", DataType::Int64),
+            field("ok", DataType::Boolean),
+            field("price", DataType::Float64),
+            field("doc", DataType::Json),
+            field("name", DataType::Text),
+            field("at", DataType::TimestampTz),
+        ]);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![Some(9_007_199_254_740_993), None])),
             Arc::new(BooleanArray::from(vec![true, false])),

@@ -79,7 +79,7 @@ fn show(context: &Context, connection: &str, stream: Option<&str>) -> Result<(),
         writeln!(out, "batches committed: {seq}{}", if pending { "; an edit waits for the next sync" } else { "" })?;
         let mut table = Table::new(&["stream", "completed", "generation#", "open partitions#"]);
         for (name, stream) in &position.streams {
-            let StreamPosition { completed, generation, refreshing, partitions } = stream;
+            let StreamPosition { completed, generation, refreshing, pass: _, partitions } = stream;
             let open = partitions.values().filter(|partition| !partition.done).count();
             table.row([
                 name.clone(),

@@ -23,8 +23,8 @@ use thimble_record::ConnectionId;
 
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Method, Mode, Network,
-    ObjectStore, Options, Retention, RetryLimits, StreamChoice, Workers,
+    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
+    Retention, RetryLimits, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -105,8 +105,8 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
             return Err(wrong(&["connections", name, "config"], "expected a map of settings".into()));
         }
         let mut seen = BTreeSet::new();
-        if let Some(twice) = connection.streams.iter().find(|stream| !seen.insert(&stream.name)) {
-            let message = format!("the stream `{}` is listed twice", twice.name);
+        if let Some(twice) = connection.streams.iter().find(|stream| !seen.insert(&stream.stream)) {
+            let message = format!("the stream `{}` is listed twice", twice.stream);
             return Err(wrong(&["connections", name, "streams"], message));
         }
     }

@@ -16,6 +16,7 @@ use thimble_plugin::egress::{PrivateNetwork, PrivateNetworks};
 
 use thimble_engine::retry::RetryPolicy;
 use thimble_pipeline::WorkerSettings;
+use thimble_record::StreamSelection;
 
 use super::{
     PluginLimits,
@@ -327,7 +328,7 @@ pub struct Connection {
     pub config: serde_json::Value,
     /// The streams wanted. Empty or absent: all of them.
     #[serde(default)]
-    pub streams: Vec<StreamChoice>,
+    pub streams: Vec<StreamSelection>,
 }
 
 impl fmt::Debug for Connection {
@@ -340,46 +341,4 @@ impl fmt::Debug for Connection {
 
 fn empty_object() -> serde_json::Value {
     serde_json::Value::Object(serde_json::Map::new())
-}
-
-/// How one stream is replicated.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(Serialize, JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct StreamChoice {
-    /// Name of the stream in the source's catalog.
-    pub name: String,
-    /// How it is read. Default: the first method that the stream offers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<Method>,
-    /// How rows reach their table. Default: `replace` for `full-table`, else `append`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// The columns wanted. Empty or absent: all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub columns: Vec<String>,
-}
-
-/// How a stream is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(Serialize, JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Everything, each time.
-    FullTable,
-    /// What is new or changed since the last run.
-    Incremental,
-    /// The source's log of changes.
-    LogBased,
-}
-
-/// How rows reach their table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(Serialize, JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Rows are added.
-    Append,
-    /// The rows of a full read take the place of the old ones when it ends.
-    Replace,
 }

@@ -8,7 +8,7 @@ use crate::{NOW, TTL, World, batch, flights, position, schema};
 
 fn outcome() -> LoadOutcome {
     let counts = Counts { emitted: 3, loaded: 3, ..Counts::default() };
-    LoadOutcome { streams: vec![counts], already_committed: false, bytes: 10 }
+    LoadOutcome { streams: vec![counts], checksums: vec![], already_committed: false, bytes: 10 }
 }
 
 async fn lease(store: &Store) -> Epoch {

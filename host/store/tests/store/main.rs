@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use serde_json::json;
 use tempfile::TempDir;
 use thimble_record::{
-    BatchSeq, ConnectionId, Counts, DataType, Epoch, Field, Generation, Position, SealedBatch, SegmentRef, StreamBatch,
-    StreamPosition, StreamSchema, WriteMode,
+    BatchSeq, Checksum, ConnectionId, Counts, DataType, Epoch, Field, Position, SealedBatch, SegmentRef, StreamBatch,
+    StreamPosition, StreamSchema, StreamSelection,
 };
-use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store, StreamSelection};
+use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
 
 pub const NOW: i64 = 1_700_000_000_000;
 pub const TTL: i64 = 10_000;
@@ -82,12 +82,12 @@ pub fn connection(id: &str) -> ConnectionRow {
 }
 
 pub fn schema() -> StreamSchema {
-    StreamSchema { fields: vec![Field { name: "id".into(), data_type: DataType::Int64, nullable: false }] }
+    StreamSchema::new(vec![Field { name: "id".into(), data_type: DataType::Int64, nullable: false }])
 }
 
 pub fn position(state: &str) -> Position {
     let stream = StreamPosition { completed: Some(state.into()), ..StreamPosition::default() };
-    Position { streams: [("flights".to_owned(), stream)].into() }
+    Position { streams: [("flights".to_owned(), stream)].into(), ..Position::default() }
 }
 
 pub fn batch(seq: u64, epoch: Epoch, state: &str) -> SealedBatch {
@@ -102,6 +102,7 @@ pub fn batch(seq: u64, epoch: Epoch, state: &str) -> SealedBatch {
         wrapped_key: "22".into(),
         number: 0,
         schema: schema(),
+        checksum: Checksum::default(),
     };
     SealedBatch {
         connection: flights(),
@@ -110,14 +111,10 @@ pub fn batch(seq: u64, epoch: Epoch, state: &str) -> SealedBatch {
         from: position("before").digest(),
         to: position(state),
         streams: vec![StreamBatch {
-            stream: "flights".into(),
-            mode: WriteMode::Append,
-            generation: Generation(0),
-            swap: false,
             key: vec!["id".into()],
-            schema: schema(),
             counts,
             segments: vec![segment],
+            ..StreamBatch::new("flights", schema())
         }],
     }
 }

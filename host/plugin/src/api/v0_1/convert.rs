@@ -84,7 +84,7 @@ pub(super) fn data_type_of(data_type: wit::DataType) -> DataType {
 }
 
 pub(super) fn stream(stream: &Stream) -> wit::Stream {
-    let Stream { name, schema: StreamSchema { fields }, key, methods, cursor } = stream;
+    let Stream { name, schema: StreamSchema { fields, children: _ }, key, methods, cursor } = stream;
     let field = |field: &Field| wit::Field {
         name: field.name.clone(),
         data_type: data_type(field.data_type),

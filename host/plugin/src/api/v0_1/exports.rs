@@ -140,7 +140,7 @@ fn stream(stream: wit::Stream, limits: &Limits) -> Result<Stream, Wrong> {
             by.push(method);
         }
     }
-    Ok(Stream { name, schema: StreamSchema { fields: known }, key, methods: by, cursor })
+    Ok(Stream { name, schema: StreamSchema::new(known), key, methods: by, cursor })
 }
 
 pub(super) fn plan(plan: wit::Plan, limits: &Limits) -> Result<Plan, Wrong> {
