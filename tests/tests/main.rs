@@ -10,3 +10,4 @@ mod incremental;
 mod readers;
 mod readme;
 mod serve;
+mod servers;
