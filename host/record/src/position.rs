@@ -33,12 +33,19 @@ pub struct StreamPosition {
     /// Whether `generation` is a full refresh under way, invisible to readers until it ends.
     #[serde(default)]
     pub refreshing: bool,
+    /// The first batch of `generation`: records rejected before it were read again with it.
+    #[serde(default, skip_serializing_if = "is_start")]
+    pub first_batch: BatchSeq,
     /// The first batch of a full read under way whose end tells which records are gone at the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<BatchSeq>,
     /// Partitions of a plan under way. Emptied when the plan ends.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partitions: BTreeMap<String, PartitionPosition>,
+}
+
+fn is_start(seq: &BatchSeq) -> bool {
+    *seq == BatchSeq::default()
 }
 
 /// The position inside one partition.
