@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use thimble_plugin::{Connector, Partition, Plan, ReadRequest, Session, StreamState};
 use thimble_record::{
     Catalog, Disposition, ErrorKind, Failure, Position, ReplicationMethod, Stream, StreamPosition, StreamSchema,
-    StreamSelection, WriteMode, decode::Decoder,
+    StreamSelection, WriteMode,
+    decode::{DecodeOptions, Decoder},
 };
 
 use crate::{
@@ -180,7 +181,7 @@ fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchem
         generation: position.generation,
         key: chosen.stream.key.clone(),
     };
-    let decoder = Decoder::new(&chosen.stream.name, schema, selected);
+    let decoder = Decoder::new(&chosen.stream.name, schema, DecodeOptions { selected, ..DecodeOptions::default() });
     let work = StreamWork { target, decoder, remaining: requests.len(), next, records: 0, bytes: 0, rejected: 0 };
     Planned { work, requests, estimated_bytes, estimated_records }
 }
