@@ -6,5 +6,6 @@
 
 pub mod commit;
 pub mod cut;
+pub mod reject;
 pub mod retry;
 pub mod shape;

@@ -222,6 +222,11 @@ impl OpenBatch {
         Ok(())
     }
 
+    /// The last record of a stream that was rejected in this batch.
+    pub fn last_rejected(&self, stream: &str) -> Option<&Rejected> {
+        self.rejected.iter().rev().map(|row| &row.rejected).find(|rejected| rejected.stream == stream)
+    }
+
     /// Stores what a replay came to: rows of the rejected-records table as they stand now.
     pub fn settle(&mut self, rows: Vec<RejectedRow>) {
         self.rejected.extend(rows);

@@ -170,7 +170,7 @@ mod tests {
     use arrow_ipc::writer::StreamWriter;
 
     use super::*;
-    use crate::schema::StreamSchema;
+    use crate::{decode::DecodeOptions, schema::StreamSchema};
 
     fn ipc(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
@@ -184,7 +184,7 @@ mod tests {
 
     fn decoder(fields: &[(&str, DataType)]) -> Decoder {
         let fields = fields.iter().map(|(n, t)| Field { name: (*n).into(), data_type: *t, nullable: true }).collect();
-        Decoder::new("s", StreamSchema::new(fields), None)
+        Decoder::new("s", StreamSchema::new(fields), DecodeOptions::default())
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Table<'_> {
             .expect("every column was padded to the number of rows and has the type of its field");
         let batch = if dropped.is_empty() { batch } else { without(&batch, &dropped) };
         let batches = if batch.num_rows() == 0 { Vec::new() } else { vec![batch] };
-        Ok(Decoded { batches, emitted, rejected })
+        Ok(Decoded { batches, emitted, rejected, ..Decoded::default() })
     }
 }
 
@@ -283,11 +283,11 @@ mod tests {
     use arrow_array::{Array, cast::AsArray, types::*};
 
     use super::*;
-    use crate::schema::StreamSchema;
+    use crate::{decode::DecodeOptions, schema::StreamSchema};
 
     fn decoder(fields: &[(&str, DataType)]) -> Decoder {
         let fields = fields.iter().map(|(n, t)| Field { name: (*n).into(), data_type: *t, nullable: true }).collect();
-        Decoder::new("s", StreamSchema::new(fields), None)
+        Decoder::new("s", StreamSchema::new(fields), DecodeOptions::default())
     }
 
     fn accounted(decoded: &Decoded) {
@@ -372,7 +372,11 @@ mod tests {
 
     #[test]
     fn unselected_fields_never_become_columns() {
-        let mut decoder = Decoder::new("s", StreamSchema::default(), Some(["a".to_owned()].into()));
+        let mut decoder = Decoder::new(
+            "s",
+            StreamSchema::default(),
+            DecodeOptions { selected: Some(["a".to_owned()].into()), ..DecodeOptions::default() },
+        );
         let decoded = decoder.json(br#"[{"a":1,"b":2}]"#).unwrap();
         assert_eq!(decoded.batches[0].num_columns(), 1);
     }

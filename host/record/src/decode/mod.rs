@@ -8,16 +8,20 @@
 mod arrow;
 mod column;
 mod json;
+mod row;
 mod scalar;
 
 use std::collections::{BTreeSet, HashMap};
 
 use arrow_array::RecordBatch;
+pub use row::row_json;
 
 use crate::{
     error::{ErrorKind, Failure},
     rejected::Rejected,
     schema::{Field, StreamSchema},
+    selection::{Contract, Nesting},
+    system::SYSTEM_PREFIX,
 };
 
 /// Most columns that a stream may grow to; a record that asks for more is rejected.
@@ -28,8 +32,42 @@ pub const MAX_NAME_BYTES: usize = 255;
 pub const MAX_BATCH_ROWS: usize = 1_000_000;
 /// Most bytes of one record; a larger one is rejected.
 pub const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
-/// Prefix of the columns that the host adds; fields of connectors may not use it.
-pub const SYSTEM_PREFIX: &str = "_thimble_";
+/// Most levels of objects and arrays that are taken apart; what lies deeper stays JSON text.
+pub const MAX_FLATTEN_DEPTH: usize = 8;
+/// Most elements of arrays in one batch that become rows of subtables; the record that crosses it is rejected.
+pub const MAX_CHILD_ROWS: usize = 2_000_000;
+/// Most subtables of one stream; a record that asks for more is rejected.
+pub const MAX_SUBTABLES: usize = 200;
+
+/// What the operator chose for a stream, as far as decoding obeys it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Names of the fields to keep; `None` keeps all. With [`Nesting::Flatten`], a name keeps all that its value is
+    /// flattened to, and names of flattened columns may stand here too.
+    pub selected: Option<BTreeSet<String>>,
+    pub nesting: Nesting,
+    /// Obeyed from the first record on: a stream that may still grow is given [`Contract::Evolve`].
+    pub contract: Contract,
+    /// Most columns of the stream and of each of its subtables, at most [`MAX_COLUMNS`].
+    pub max_columns: usize,
+    /// Names that no new field may take, because a rename uses them.
+    pub taken: BTreeSet<String>,
+    /// Names of streams that no subtable may take.
+    pub reserved_streams: BTreeSet<String>,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            selected: None,
+            nesting: Nesting::default(),
+            contract: Contract::default(),
+            max_columns: MAX_COLUMNS,
+            taken: BTreeSet::new(),
+            reserved_streams: BTreeSet::new(),
+        }
+    }
+}
 
 /// Decodes the batches of one stream, and keeps its schema as it grows.
 #[derive(Debug)]
@@ -37,17 +75,45 @@ pub struct Decoder {
     stream: String,
     schema: StreamSchema,
     index: HashMap<String, usize>,
-    selected: Option<BTreeSet<String>>,
+    options: DecodeOptions,
 }
 
-/// What one batch came to.
+/// What one batch came to: `emitted = rows + rejected + filtered`.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// Rows in the stream's schema as it was right after this batch.
+    /// Rows in the stream's schema as it was right after this batch. One batch at most where JSON came in.
     pub batches: Vec<RecordBatch>,
-    /// Records that came in: rows and rejected ones.
+    /// Records that came in: rows, rejected and filtered ones.
     pub emitted: u64,
     pub rejected: Vec<Rejected>,
+    /// Records that the contract left out.
+    pub filtered: u64,
+    /// The place of each row among the records that came in; `None` where row n came as record n.
+    pub ordinals: Option<Vec<u64>>,
+    /// Rows of subtables, each path once, by path.
+    pub children: Vec<ChildRows>,
+}
+
+/// The rows that one batch gives to a subtable: `emitted = rows + rejected + filtered`.
+#[derive(Debug)]
+pub struct ChildRows {
+    /// The array's path, such as `items` or `items__parts`; see [`Decoder::child_stream`].
+    pub path: String,
+    /// In the schema that `schema().children[path]` had right after this batch.
+    pub rows: RecordBatch,
+    /// For each row, the index in `Decoded.batches[0]` of the row that it was taken out of.
+    pub roots: Vec<u32>,
+    /// `levels[k][row]`: the row's index in the array at nesting level `k`, the outermost first; -1 where the row lies in
+    /// fewer arrays than others of its subtable.
+    pub levels: Vec<Vec<i64>>,
+    /// Elements that could not become rows; their records did. `ordinal` counts the elements of this subtable.
+    pub rejected: Vec<Rejected>,
+    /// Elements that came in.
+    pub emitted: u64,
+    /// Elements that the contract left out.
+    pub filtered: u64,
+    /// As [`Decoded::ordinals`], among the elements of this subtable.
+    pub ordinals: Option<Vec<u64>>,
 }
 
 impl Decoded {
@@ -58,15 +124,21 @@ impl Decoded {
 }
 
 impl Decoder {
-    /// Starts from the stream's stored schema. `selected` names the fields to keep; `None` keeps all.
-    pub fn new(stream: impl Into<String>, schema: StreamSchema, selected: Option<BTreeSet<String>>) -> Self {
+    /// Starts from the stream's stored schema.
+    pub fn new(stream: impl Into<String>, schema: StreamSchema, options: DecodeOptions) -> Self {
         let index = schema.fields.iter().enumerate().map(|(i, field)| (field.name.clone(), i)).collect();
-        Self { stream: stream.into(), schema, index, selected }
+        Self { stream: stream.into(), schema, index, options }
     }
 
     /// The schema as it has grown so far, without system columns.
     pub fn schema(&self) -> &StreamSchema {
         &self.schema
+    }
+
+    /// Name of the subtable for the array at `path`: `{stream}__{path}`, with `__array` behind it where a stream has that
+    /// name.
+    pub fn child_stream(&self, path: &str) -> String {
+        format!("{}__{path}", self.stream)
     }
 
     /// Decodes a JSON array of objects, or objects one after the other.
@@ -80,7 +152,7 @@ impl Decoder {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.selected.as_ref().is_none_or(|selected| selected.contains(name))
+        self.options.selected.as_ref().is_none_or(|selected| selected.contains(name))
     }
 
     fn add_field(&mut self, field: Field) -> usize {
