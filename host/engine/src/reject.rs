@@ -23,7 +23,9 @@ pub fn exceeded(stream: &str, max: MaxRejected, tally: Tally, closing: bool, las
         _ => return None,
     };
     let Rejected { reason, message, .. } = last;
-    Some(format!("stream {stream}: {rejected} of {emitted} records were rejected, but {over}; the last one: {reason}: {message}"))
+    Some(format!(
+        "stream {stream}: {rejected} of {emitted} records were rejected, but {over}; the last one: {reason}: {message}"
+    ))
 }
 
 #[cfg(test)]

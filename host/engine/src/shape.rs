@@ -144,7 +144,29 @@ impl Shape {
 
     /// The stream's fields under their own names, with the types that hidden values have.
     pub fn treated_source(&self, source: &StreamSchema) -> StreamSchema {
-        StreamSchema::new(source.fields.iter().map(|field| self.treated(field)).collect())
+        let children = source.children.iter();
+        StreamSchema {
+            fields: source.fields.iter().map(|field| self.treated(field)).collect(),
+            children: children.map(|(path, child)| (path.clone(), self.child(path).treated_source(child))).collect(),
+        }
+    }
+
+    /// Undoes [`treated_source`](Self::treated_source) for a schema that has grown since: fields that `original` had get
+    /// their type back.
+    pub fn untreated_source(&self, grown: &StreamSchema, original: &StreamSchema) -> StreamSchema {
+        let field = |field: &Field| match original.field(&field.name) {
+            Some(known) if self.treatment(&field.name).is_some() => known.clone(),
+            _ => field.clone(),
+        };
+        let none = StreamSchema::default();
+        let child = |(path, grown): (&String, &StreamSchema)| {
+            let original = original.children.get(path).unwrap_or(&none);
+            (path.clone(), self.child(path).untreated_source(grown, original))
+        };
+        StreamSchema {
+            fields: grown.fields.iter().map(field).collect(),
+            children: grown.children.iter().map(child).collect(),
+        }
     }
 
     fn treated(&self, field: &Field) -> Field {

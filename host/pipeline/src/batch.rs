@@ -196,9 +196,11 @@ impl OpenBatch {
         (roots, sequences): (&RecordBatch, &ArrayRef),
         now_ms: i64,
     ) -> Result<(), Failure> {
-        let ChildPortion { path, stream, emitted, rows, roots: of, levels, rejected } = child;
+        let ChildPortion { path, stream, emitted, filtered, rows, roots: of, levels, rejected } = child;
         let Some(ChildTable { table, .. }) = tables.children.get(&path) else {
-            return Err(Failure::system(format!("stream {stream}: its rows came without a schema; please report this")));
+            return Err(Failure::system(format!(
+                "stream {stream}: its rows came without a schema; please report this"
+            )));
         };
         let mut schema = table.clone();
         schema.fields.extend(root_columns(target, &tables.table));
@@ -209,6 +211,7 @@ impl OpenBatch {
         let first = part.places;
         part.places += emitted;
         part.counts.emitted += emitted;
+        part.counts.filtered += filtered;
         part.counts.rejected += rejected.len() as u64;
         let count = rows.num_rows() as u64;
         let own: ArrayRef =

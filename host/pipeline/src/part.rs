@@ -6,10 +6,7 @@ use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecond
 use thimble_record::{BatchSeq, Checksum, Counts, Failure, StreamBatch, StreamSchema, SystemNaming};
 use thimble_stage::{FinishedSegment, SegmentId, SegmentWriter, Stage};
 
-use crate::{
-    batch::Target,
-    tables::with_system_columns,
-};
+use crate::{batch::Target, tables::with_system_columns};
 
 /// Most segments of one stream in one batch: one for each change of its schema.
 pub const MAX_SEGMENTS: u32 = 1_000;

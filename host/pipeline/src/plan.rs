@@ -163,7 +163,10 @@ fn check_mode(
         return Err(wrong(stream, "mode `replace` needs the replication method full-table"));
     }
     if keyed && key.is_empty() {
-        return Err(wrong(stream, "its mode needs a key, and its source names none: set `key` to the identifying fields"));
+        return Err(wrong(
+            stream,
+            "its mode needs a key, and its source names none: set `key` to the identifying fields",
+        ));
     }
     let can = match mode {
         Disposition::Append | Disposition::Replace => true,
@@ -171,7 +174,10 @@ fn check_mode(
         Disposition::History => capabilities.history,
     };
     if !can {
-        return Err(wrong(stream, format!("the destination cannot hold mode {mode:?}: choose another mode or destination")));
+        return Err(wrong(
+            stream,
+            format!("the destination cannot hold mode {mode:?}: choose another mode or destination"),
+        ));
     }
     if selection.infer_deletes && !(keyed && full) {
         return Err(wrong(stream, "`infer_deletes` needs the method full-table and mode `upsert` or `history`"));
@@ -284,13 +290,7 @@ fn divide(chosen: Chosen, position: &StreamPosition, known: Known, plan: Plan) -
 }
 
 /// The stream as the collector works on it.
-pub fn work(
-    chosen: Chosen,
-    position: &StreamPosition,
-    known: Known,
-    remaining: usize,
-    next: NextState,
-) -> StreamWork {
+pub fn work(chosen: Chosen, position: &StreamPosition, known: Known, remaining: usize, next: NextState) -> StreamWork {
     let decoder = decoder(&chosen, known);
     StreamWork {
         target: target(&chosen, position),

@@ -51,6 +51,7 @@ pub struct ChildPortion {
     pub path: String,
     pub stream: String,
     pub emitted: u64,
+    pub filtered: u64,
     pub rows: RecordBatch,
     /// For each row, the row of its record in the portion's first [`Rows`].
     pub roots: Vec<u32>,
@@ -114,7 +115,8 @@ pub fn shaped(
     let Decoded { batches, emitted, mut rejected, filtered, ordinals, children } = decoded;
     rejected.iter_mut().for_each(|record| redact(record, &work.shape));
     let mut portion = Portion { emitted, rejected, filtered, ..Portion::default() };
-    let mut children: Vec<_> = children.into_iter().map(|child| child_portion(work, child)).collect::<Result<_, _>>()?;
+    let mut children: Vec<_> =
+        children.into_iter().map(|child| child_portion(work, child)).collect::<Result<_, _>>()?;
     let mut before = 0;
     for batch in batches {
         let places: Vec<u64> = match &ordinals {
@@ -152,11 +154,12 @@ fn misshapen(work: &StreamWork, error: &dyn std::fmt::Display) -> Failure {
 }
 
 fn child_portion(work: &StreamWork, child: ChildRows) -> Result<ChildPortion, Failure> {
-    let ChildRows { path, rows, roots, levels, mut rejected, emitted } = child;
+    let ChildRows { path, rows, roots, levels, mut rejected, emitted, filtered, ordinals: _ } = child;
     let shape = work.shape.child(&path);
     rejected.iter_mut().for_each(|record| redact(record, &shape));
     let rows = shape.rows(&rows).map_err(|error| misshapen(work, &error))?;
-    Ok(ChildPortion { stream: work.decoder.child_stream(&path), path, emitted, rows, roots, levels, rejected })
+    let stream = work.decoder.child_stream(&path);
+    Ok(ChildPortion { stream, path, emitted, filtered, rows, roots, levels, rejected })
 }
 
 /// Rows that cannot be loaded, with a reason code and a sentence.

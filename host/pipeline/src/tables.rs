@@ -40,10 +40,6 @@ impl Tables {
         Self { table: shape.table(&source), children: children.collect(), source }
     }
 
-    /// A table that is not a stream's: the rejected records.
-    pub fn plain(table: StreamSchema) -> Self {
-        Self { source: table.clone(), table, children: BTreeMap::new() }
-    }
 }
 
 fn system(naming: SystemNaming, column: SystemColumn, data_type: DataType) -> Field {

@@ -68,7 +68,10 @@ fn row(
         config,
         secrets,
         streams: streams.clone(),
-        destination: stored.and_then(|stored| stored.destination.clone()),
+        destination: match &wanted.destination {
+            Some(name) => Some(json!({ "name": name })),
+            None => None,
+        },
         catalog,
         created_at: now_ms,
         updated_at: now_ms,
