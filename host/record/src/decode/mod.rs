@@ -1,15 +1,20 @@
 //! Bytes from a connector become Arrow batches of the stream's schema.
 //!
-//! Owns: what happens when data and schema disagree. New fields become columns, numbers widen on the
-//! ladder of [`DataType::widen`], other conflicting values go to a variant column `name__type`, and
-//! what cannot be a row at all is handed back as a rejected record. Every record that comes in is
-//! accounted for: `emitted = rows + rejected`. Must never do I/O, and never fail a batch for one bad record.
+//! Owns: what happens when data and schema disagree. Where the contract lets a stream evolve, new fields become columns,
+//! numbers widen on the ladder of [`DataType::widen`](crate::DataType::widen), and other conflicting values go to a variant
+//! column `name__type`; the other contracts keep the schema. What cannot be a row at all is handed back as a rejected
+//! record, and leaves no column behind. Every record that comes in is accounted for: `emitted = rows + rejected + filtered`.
+//! Must never do I/O, and never fail a batch for one bad record, unless the contract says so.
 
 mod arrow;
 mod column;
+mod flatten;
 mod json;
 mod row;
 mod scalar;
+mod shape;
+mod stop;
+mod table;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,10 +24,11 @@ pub use row::row_json;
 use crate::{
     error::{ErrorKind, Failure},
     rejected::Rejected,
-    schema::{Field, StreamSchema},
+    schema::StreamSchema,
     selection::{Contract, Nesting},
-    system::SYSTEM_PREFIX,
+    system::DELETED_FIELD,
 };
+use shape::Shape;
 
 /// Most columns that a stream may grow to; a record that asks for more is rejected.
 pub const MAX_COLUMNS: usize = 2_000;
@@ -30,6 +36,8 @@ pub const MAX_COLUMNS: usize = 2_000;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most rows in one batch from a connector.
 pub const MAX_BATCH_ROWS: usize = 1_000_000;
+/// Most cells (rows times columns) of one batch: a few bytes can stand for a row of very many columns.
+pub const MAX_BATCH_CELLS: usize = 250_000_000;
 /// Most bytes of one record; a larger one is rejected.
 pub const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// Most levels of objects and arrays that are taken apart; what lies deeper stays JSON text.
@@ -72,10 +80,11 @@ impl Default for DecodeOptions {
 /// Decodes the batches of one stream, and keeps its schema as it grows.
 #[derive(Debug)]
 pub struct Decoder {
-    stream: String,
-    schema: StreamSchema,
-    index: HashMap<String, usize>,
     options: DecodeOptions,
+    /// The stream's own, then those of its subtables in the order in which they were met.
+    shapes: Vec<Shape>,
+    /// Indices of the subtables' shapes, by path.
+    paths: HashMap<String, usize>,
 }
 
 /// What one batch came to: `emitted = rows + rejected + filtered`.
@@ -126,19 +135,35 @@ impl Decoded {
 impl Decoder {
     /// Starts from the stream's stored schema.
     pub fn new(stream: impl Into<String>, schema: StreamSchema, options: DecodeOptions) -> Self {
-        let index = schema.fields.iter().enumerate().map(|(i, field)| (field.name.clone(), i)).collect();
-        Self { stream: stream.into(), schema, index, options }
+        let children = schema.children.clone();
+        let shapes = vec![Shape::new(stream.into(), None, schema)];
+        let mut decoder = Self { options, shapes, paths: HashMap::new() };
+        for (path, schema) in children {
+            decoder.add_child(Shape::new(decoder.child_stream(&path), Some(path), schema));
+        }
+        decoder
     }
 
     /// The schema as it has grown so far, without system columns.
     pub fn schema(&self) -> &StreamSchema {
-        &self.schema
+        &self.shapes[0].schema
     }
 
-    /// Name of the subtable for the array at `path`: `{stream}__{path}`, with `__array` behind it where a stream has that
-    /// name.
+    /// Name of the subtable for the array at `path`: `{stream}__{path}`. Where a stream has that name, `__array` is put
+    /// behind it, as often as no subtable meets a stream or another subtable.
     pub fn child_stream(&self, path: &str) -> String {
-        format!("{}__{path}", self.stream)
+        const SUFFIX: &str = "__array";
+        let natural = format!("{}__{path}", self.shapes[0].stream);
+        let stem = format!("{}__{}", self.shapes[0].stream, path.trim_end_matches(SUFFIX));
+        let repeats = |name: &String| {
+            let rest = name.strip_prefix(&stem)?;
+            rest.replace(SUFFIX, "").is_empty().then_some(rest.len() / SUFFIX.len())
+        };
+        // All names that differ by the suffix only are moved alike, so that they stay different.
+        match self.options.reserved_streams.iter().filter_map(repeats).max() {
+            None => natural,
+            Some(last) => natural + &SUFFIX.repeat(last + 1),
+        }
     }
 
     /// Decodes a JSON array of objects, or objects one after the other.
@@ -151,40 +176,39 @@ impl Decoder {
         arrow::decode(self, bytes)
     }
 
+    /// Whether the selection holds a field, by its flattened name where it lies in an object.
     fn wants(&self, name: &str) -> bool {
-        self.options.selected.as_ref().is_none_or(|selected| selected.contains(name))
+        let Some(selected) = &self.options.selected else { return true };
+        selected.contains(name) || name == DELETED_FIELD
     }
 
-    fn add_field(&mut self, field: Field) -> usize {
-        let position = self.schema.fields.len();
-        self.index.insert(field.name.clone(), position);
-        self.schema.fields.push(field);
-        position
+    fn add_child(&mut self, shape: Shape) -> usize {
+        let path = shape.path.clone().expect("every shape but the first has a path");
+        self.paths.insert(path, self.shapes.len());
+        self.shapes.push(shape);
+        self.shapes.len() - 1
     }
 
-    /// Why a new field of this name cannot be added, as (reason code, sentence).
-    fn refuse_name(&self, name: &str) -> Option<(&'static str, String)> {
-        if name.len() > MAX_NAME_BYTES {
-            let shown = &name[..name.floor_char_boundary(60)];
-            Some(("name-too-long", format!("the field name `{shown}…` is longer than {MAX_NAME_BYTES} bytes")))
-        } else if name.is_empty() {
-            Some(("empty-name", "a field has an empty name".to_owned()))
-        } else if name.starts_with(SYSTEM_PREFIX) {
-            Some(("reserved-name", format!("the field `{name}` uses the reserved prefix `{SYSTEM_PREFIX}`")))
-        } else if self.schema.fields.len() >= MAX_COLUMNS {
-            Some((
-                "too-many-columns",
-                format!("the field `{name}` would be column {}, over the limit of {MAX_COLUMNS}", MAX_COLUMNS + 1),
-            ))
-        } else {
-            None
+    /// Takes back all shapes but the first ones.
+    fn forget_children(&mut self, shapes: usize) {
+        for shape in self.shapes.drain(shapes..) {
+            self.paths.remove(&shape.path.expect("every shape but the first has a path"));
+        }
+    }
+
+    /// Brings the schemas of subtables into the stream's.
+    fn adopt_children(&mut self) {
+        let Some((stream, children)) = self.shapes.split_first_mut() else { return };
+        for child in children.iter_mut().filter_map(|child| child.take_grown().then_some(child)) {
+            let path = child.path.clone().expect("every shape but the first has a path");
+            stream.schema.children.insert(path, child.schema.clone());
         }
     }
 
     fn malformed(&self, what: impl std::fmt::Display) -> Failure {
         Failure::new(
             ErrorKind::System,
-            format!("stream {}: the connector sent a batch that cannot be read: {what}", self.stream),
+            format!("stream {}: the connector sent a batch that cannot be read: {what}", self.shapes[0].stream),
         )
     }
 }
