@@ -161,7 +161,7 @@ impl Worker {
         let result = self.extract_and_commit(run, &id, &mut committer, events, cancel.clone()).await;
         let mut report = std::mem::take(&mut committer.report);
         let lost = lease.lost();
-        lease.release().await.map_err(|e| failed(&e))?;
+        lease.release(committer.epoch).await.map_err(|e| failed(&e))?;
         match (lost, result) {
             (Some(failure), _) | (None, Err(failure)) => Err(Stopped { failure, report: Box::new(report) }),
             (None, Ok(failures)) => {
