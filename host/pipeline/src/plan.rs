@@ -6,8 +6,8 @@ use thimble_engine::shape::Shape;
 use thimble_load::Capabilities;
 use thimble_plugin::{Connector, Partition, Plan, ReadRequest, Session, StreamState};
 use thimble_record::{
-    BatchSeq, Catalog, Contract, DeleteMode, Disposition, ErrorKind, Failure, ReplicationMethod, Stream,
-    StreamPosition, StreamSchema, StreamSelection, WriteMode,
+    BatchSeq, Catalog, Contract, DataType, DeleteMode, Disposition, ErrorKind, Failure, Field, Nesting,
+    ReplicationMethod, Stream, StreamPosition, StreamSchema, StreamSelection, WriteMode,
     decode::{DecodeOptions, Decoder, MAX_COLUMNS},
     selection::EVERY_STREAM,
 };
@@ -329,7 +329,7 @@ fn decoder(chosen: &Chosen, known: Known) -> Decoder {
     // What is not stored yet has nothing to be held to.
     let contract = if stored.is_some() { chosen.selection.contract } else { Contract::Evolve };
     // Declared fields first, so that a stream without records still gets its columns.
-    let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref()));
+    let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref(), chosen.selection.nested));
     let options = DecodeOptions {
         selected,
         nesting: chosen.selection.nested,
@@ -341,9 +341,11 @@ fn decoder(chosen: &Chosen, known: Known) -> Decoder {
     Decoder::new(&chosen.stream.name, schema, options)
 }
 
-fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>) -> StreamSchema {
-    let wanted = |name: &String| selected.is_none_or(|selected| selected.contains(name));
-    StreamSchema::new(schema.fields.iter().filter(|field| wanted(&field.name)).cloned().collect())
+fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>, nested: Nesting) -> StreamSchema {
+    // What is to be flattened gets its columns from the records.
+    let flat = |field: &Field| nested == Nesting::Flatten && field.data_type == DataType::Json;
+    let wanted = |field: &&Field| selected.is_none_or(|selected| selected.contains(&field.name)) && !flat(field);
+    StreamSchema::new(schema.fields.iter().filter(wanted).cloned().collect())
 }
 
 /// The rejected-records table.

@@ -39,7 +39,6 @@ impl Tables {
         });
         Self { table: shape.table(&source), children: children.collect(), source }
     }
-
 }
 
 fn system(naming: SystemNaming, column: SystemColumn, data_type: DataType) -> Field {

@@ -112,9 +112,18 @@ mod tests {
         assert_eq!(now.rewound(&past), past);
         let later = StreamPosition { generation: Generation(3), ..now };
         let rewound = later.rewound(&past);
-        assert_eq!((rewound.completed.as_deref(), rewound.generation, rewound.partitions.len()), (Some("old"), Generation(3), 0));
-        let position = Position { streams: [("a".to_owned(), later.clone()), ("b".to_owned(), later)].into(), ..Position::default() };
+        assert_eq!(
+            (rewound.completed.as_deref(), rewound.generation, rewound.partitions.len()),
+            (Some("old"), Generation(3), 0)
+        );
+        let position = Position {
+            streams: [("a".to_owned(), later.clone()), ("b".to_owned(), later)].into(),
+            ..Position::default()
+        };
         let back = position.rewound(&Position::default(), Some("a"));
-        assert_eq!((back.streams["a"].completed.as_deref(), back.streams["b"].completed.as_deref()), (None, Some("new")));
+        assert_eq!(
+            (back.streams["a"].completed.as_deref(), back.streams["b"].completed.as_deref()),
+            (None, Some("new"))
+        );
     }
 }

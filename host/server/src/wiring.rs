@@ -108,7 +108,8 @@ fn open(context: &Context, kind: &config::Destination) -> Result<Opened, CliErro
 }
 
 fn postgres_settings(wanted: &PostgresDestination) -> Result<PostgresSettings, CliError> {
-    let PostgresDestination { url, password, schema, ca_file, connect_timeout, statement_timeout, lock_timeout } = wanted;
+    let PostgresDestination { url, password, schema, ca_file, connect_timeout, statement_timeout, lock_timeout } =
+        wanted;
     let settings = PostgresSettings::from_url(url, password.clone().map(Password::new));
     let mut settings = settings.map_err(|error| error.failure())?;
     if let Some(file) = ca_file {

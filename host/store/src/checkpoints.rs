@@ -19,11 +19,12 @@ pub struct Checkpoint {
 impl Store {
     /// The last committed positions of a connection, the newest first.
     pub async fn checkpoints(&self, connection: &ConnectionId, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
-        let rows = sqlx::query("select seq, committed_at from checkpoints where connection = ? order by seq desc limit ?")
-            .bind(connection.as_str())
-            .bind(limit)
-            .fetch_all(&self.reader)
-            .await?;
+        let rows =
+            sqlx::query("select seq, committed_at from checkpoints where connection = ? order by seq desc limit ?")
+                .bind(connection.as_str())
+                .bind(limit)
+                .fetch_all(&self.reader)
+                .await?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
             Ok(Checkpoint { seq: BatchSeq(counter(row.try_get("seq")?)), committed_at: row.try_get("committed_at")? })
         };

@@ -6,9 +6,9 @@ use sqlx::{Row, SqliteConnection};
 use thimble_record::{BatchSeq, ConnectionId, Epoch, Position};
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, checkpoints,
     columns::{counter, json, parse_column, stored},
-    checkpoints, leases,
+    leases,
 };
 
 /// A correction of the position that waits for the next sync to commit it to the destination.

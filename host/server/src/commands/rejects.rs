@@ -46,7 +46,8 @@ pub fn run(arguments: &Rejects, global: &Global, output: Output) -> Result<(), C
             let page = destination.rejected(&id, after.clone(), PAGE).await.map_err(|error| error.failure())?;
             let Some(last) = page.last() else { break };
             after = Some((last.rejected.stream.clone(), last.sequence));
-            found.extend(page.into_iter().filter(|row| stream.as_ref().is_none_or(|only| row.rejected.stream == *only)));
+            found
+                .extend(page.into_iter().filter(|row| stream.as_ref().is_none_or(|only| row.rejected.stream == *only)));
             if found.len() >= *limit {
                 break;
             }

@@ -57,7 +57,9 @@ pub enum State {
     ///
     /// What was read after that batch is read again. Tables keep their rows: in mode `upsert` they take the newer values,
     /// in mode `append` records that were read before come a second time.
-    #[command(after_help = "Example:\n  thimble state history flights\n  thimble state rewind flights --batch 17 --stream airports")]
+    #[command(
+        after_help = "Example:\n  thimble state history flights\n  thimble state rewind flights --batch 17 --stream airports"
+    )]
     Rewind {
         /// The connection.
         connection: String,
@@ -167,9 +169,9 @@ fn rewind(context: &Context, connection: &str, batch: u64, stream: Option<&str>)
         let detail = json!({ "stream": stream, "batch": batch, "edit": edit.id });
         store.append_audit("cli", "state.rewind", connection, &detail, now).await?;
         let document = json!({ "connection": connection, "pending": true, "position": position });
-        context.output.show(&document, |out| {
-            writeln!(out, "the next sync of {connection} starts where batch {batch} ended")
-        })
+        context
+            .output
+            .show(&document, |out| writeln!(out, "the next sync of {connection} starts where batch {batch} ended"))
     })
 }
 

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     cli::Global,
-    wiring::Wired,
     exit::CliError,
     output::{Output, Table, count, plural, seconds, size},
     progress::{Progress, Progressed},
+    wiring::Wired,
 };
 
 /// Move what is new from a connection's source to the destination.
@@ -90,12 +90,7 @@ pub fn run(arguments: Sync, global: &Global, output: Output) -> Result<(), CliEr
 /// Runs a sync of this request and shows what it came to.
 pub fn execute(connection: &str, request: Value, global: &Global, output: Output) -> Result<(), CliError> {
     let watcher = Arc::new(Watcher::new(output.quiet));
-    let asked = Asked {
-        connection,
-        kind: RunKind::Sync,
-        request,
-        watch: Arc::clone(&watcher) as Arc<dyn EventSink>,
-    };
+    let asked = Asked { connection, kind: RunKind::Sync, request, watch: Arc::clone(&watcher) as Arc<dyn EventSink> };
     execute::run(asked, global, output, async |Executed { wired, id, run, .. }| {
         let spans = watcher.finish();
         let failure = failure_of(&run);

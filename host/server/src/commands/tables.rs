@@ -53,32 +53,32 @@ fn show(id: &ConnectionId, tables: &[TableInfo], output: Output) -> Result<(), C
 async fn of_lake(lake: &Lake, id: &ConnectionId, output: Output) -> Result<(), CliError> {
     let tables = lake.tables(id).await.map_err(|error| error.failure())?;
     let place = |table: &str| lake.location(&format!("{id}/{table}/current"));
-        let described: Vec<_> = tables
-            .iter()
-            .map(|table| {
-                json!({
-                    "stream": table.stream,
-                    "location": place(&table.table),
-                    "generation": table.generation,
-                    "rows": table.rows,
-                    "bytes": table.bytes,
-                    "files": table.files,
-                    "fields": table.schema.fields,
-                })
+    let described: Vec<_> = tables
+        .iter()
+        .map(|table| {
+            json!({
+                "stream": table.stream,
+                "location": place(&table.table),
+                "generation": table.generation,
+                "rows": table.rows,
+                "bytes": table.bytes,
+                "files": table.files,
+                "fields": table.schema.fields,
             })
-            .collect();
-        output.show(&json!({ "connection": id, "tables": described }), |out| {
-            let mut shown = Table::new(&["stream", "rows#", "columns#", "files#", "size#", "parquet"]);
-            for table in &tables {
-                shown.row([
-                    table.stream.clone(),
-                    count(table.rows),
-                    table.schema.fields.len().to_string(),
-                    table.files.to_string(),
-                    size(table.bytes),
-                    place(&table.table),
-                ]);
-            }
-            shown.write(out)
         })
+        .collect();
+    output.show(&json!({ "connection": id, "tables": described }), |out| {
+        let mut shown = Table::new(&["stream", "rows#", "columns#", "files#", "size#", "parquet"]);
+        for table in &tables {
+            shown.row([
+                table.stream.clone(),
+                count(table.rows),
+                table.schema.fields.len().to_string(),
+                table.files.to_string(),
+                size(table.bytes),
+                place(&table.table),
+            ]);
+        }
+        shown.write(out)
+    })
 }

@@ -23,8 +23,8 @@ use thimble_record::ConnectionId;
 
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options, PostgresDestination,
-    Retention, RetryLimits, Workers,
+    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
+    PostgresDestination, Retention, RetryLimits, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -99,7 +99,8 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
         ..Problem::at(tree.line_of(path), message)
     };
     let own = std::iter::once((&["destination"][..], &config.destination));
-    let named: Vec<_> = config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();
+    let named: Vec<_> =
+        config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();
     for (path, Destination { lake, postgres }) in own.chain(named.iter().map(|(path, kind)| (&path[..], *kind))) {
         if lake.is_some() && postgres.is_some() {
             return Err(wrong(path, "a destination is of one kind: give either `lake` or `postgres`".into()));
