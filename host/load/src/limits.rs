@@ -89,8 +89,9 @@ pub(crate) const VALUE_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of all values of one row.
 pub(crate) const ROW_BYTES: usize = 768 * 1024 * 1024;
 
-/// Bytes of one row on its page when each long value is stored elsewhere. Pages have 8,192.
-pub(crate) const PAGE_ROW_BYTES: usize = 8_100;
+/// Bytes of one row's values on its page when each long value is stored elsewhere. The server takes 8,160, with its own
+/// header and the host's columns.
+pub(crate) const PAGE_ROW_BYTES: usize = 7_700;
 
 /// Bytes of the values of a key, all its columns together. An index entry takes 2,704.
 pub(crate) const KEY_BYTES: usize = 2_600;
@@ -104,5 +105,8 @@ pub(crate) const JSON_WHOLE_DIGITS: i64 = 131_072;
 /// Digits of a number in a JSON document after its point, its exponent applied. `numeric` takes 16,383.
 pub(crate) const JSON_FRACTION_DIGITS: i64 = 16_383;
 
-/// Members of one object or elements of one array in a JSON document. `jsonb` takes some 2²⁸ bytes in all.
-pub(crate) const JSON_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of a JSON document as `jsonb`, by an upper bound. The server takes 2²⁸.
+pub(crate) const JSONB_BYTES: usize = 250 * 1024 * 1024;
+
+/// Bytes of one value in `jsonb` beside its text.
+pub(crate) const JSONB_VALUE_BYTES: usize = 16;

@@ -159,8 +159,12 @@ async fn open(settings: &PostgresSettings, place: &str) -> Result<Session, LoadE
 impl Session {
     /// Settings of the session. Sent as statements, for poolers refuse most of them as parameters of the start.
     async fn prepare(&self, settings: &PostgresSettings, place: &str) -> Result<(), LoadError> {
-        let sql = "select current_setting('server_version_num')::int4";
-        let version: i32 = self.rows("ask the version of", place, sql, &[]).await?.first().map_or(0, |row| row.get(0));
+        let sql = "select current_setting('server_version_num')::int4, current_setting('server_encoding')";
+        let rows = self.rows("ask the version of", place, sql, &[]).await?;
+        let (version, encoding) = rows.first().map_or((0, String::new()), |row| (row.get(0), row.get(1)));
+        if encoding != "UTF8" {
+            return Err(LoadError::Config(format!("{place} has the encoding {encoding}: UTF8 is needed")));
+        }
         if version < POSTGRES_VERSION {
             return Err(LoadError::Config(format!(
                 "{place} has PostgreSQL {}: version {} or newer is needed",

@@ -17,6 +17,7 @@ mod encode;
 mod fence;
 mod history;
 mod index;
+mod json;
 mod load;
 mod merge;
 mod names;
@@ -94,6 +95,10 @@ impl Destination for Postgres {
 
     fn refuse(&self, schema: &StreamSchema, rows: &RecordBatch) -> Vec<Refusal> {
         refuse::refuse(schema, rows)
+    }
+
+    fn refuse_keys(&self, key: &[String], rows: &RecordBatch) -> Vec<Refusal> {
+        refuse::refuse_keys(key, rows)
     }
 
     async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError> {

@@ -12,7 +12,10 @@ use sha2::{Digest, Sha256};
 use thimble_record::{Checksum, DataType, SealedBatch, SegmentRef, StreamBatch};
 use tokio::sync::mpsc;
 
-use super::encode::{HEADER, Rows, TRAILER};
+use super::{
+    encode::{HEADER, Rows, TRAILER},
+    refuse,
+};
 use crate::{
     destination::SegmentSource,
     error::LoadError,
@@ -116,6 +119,8 @@ pub(super) struct Target {
     pub(super) column: String,
     /// The type that its values are sent as, the segment's or a wider one.
     pub(super) sent_as: DataType,
+    /// Whether its text says what was rejected, and so may hold what the server does not take.
+    pub(super) shown: bool,
 }
 
 /// The columns in the order and the types that they are sent in.
@@ -130,6 +135,7 @@ fn arrange(batch: &RecordBatch, columns: &[Target]) -> Result<RecordBatch, Strin
             cast_with_options(column, &wanted, &strict)
                 .map_err(|_| format!("a value of its column {:?} does not fit the table's", target.field))?
         };
+        let column = if target.shown { refuse::without_nul(&column) } else { column };
         Ok((target.column.clone(), column))
     };
     let columns = columns.iter().map(arrange).collect::<Result<Vec<_>, _>>()?;

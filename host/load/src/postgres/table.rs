@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use thimble_record::{DataType, DeleteMode, StreamBatch, SystemColumn, WriteMode};
+use thimble_record::{DataType, DeleteMode, StreamBatch, SystemColumn, WriteMode, rejected::REJECTED_STREAM};
 
 use super::{
     client::Session,
@@ -63,9 +63,10 @@ impl Table {
             deleted_at: part.schema.field(deleted_at).map(|field| naming.column(&field.name)),
             loaded_at: part.system.name(SystemColumn::LoadedAt).to_owned(),
         };
+        let shown = part.stream == REJECTED_STREAM;
         for field in &part.schema.fields {
             let column = naming.column(&field.name);
-            table.columns.push(Target { field: field.name.clone(), column, sent_as: field.data_type });
+            table.columns.push(Target { field: field.name.clone(), column, sent_as: field.data_type, shown });
         }
         match find(session, place, name).await? {
             None => table.make(session, &added).await?,
