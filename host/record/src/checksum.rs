@@ -203,3 +203,171 @@ impl<'de> Deserialize<'de> for Checksum {
         u64::from_str_radix(&text, 16).map(Self).map_err(|_| D::Error::custom("a checksum is 16 hexadecimal digits"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use arrow_array::{Decimal128Array, Float64Array, Int64Array, StringArray, new_null_array};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::DataType;
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap()
+    }
+
+    fn ints(values: Vec<Option<i64>>) -> ArrayRef {
+        Arc::new(Int64Array::from(values))
+    }
+
+    fn texts(values: &[Option<String>]) -> ArrayRef {
+        Arc::new(StringArray::from_iter(values.iter()))
+    }
+
+    fn every_type() -> RecordBatch {
+        let source: ArrayRef = ints(vec![Some(0), Some(1), None, Some(-7)]);
+        let types = [
+            DataType::Boolean,
+            DataType::Int64,
+            DataType::Float64,
+            DataType::Decimal(20, 3),
+            DataType::Text,
+            DataType::Bytes,
+            DataType::Date,
+            DataType::Time,
+            DataType::Timestamp,
+            DataType::TimestampTz,
+            DataType::Json,
+        ];
+        let column = |data_type: &DataType| {
+            let from = match data_type {
+                DataType::Bytes => arrow_cast::cast(&source, &ArrowType::Utf8).unwrap(),
+                DataType::Date => arrow_cast::cast(&source, &ArrowType::Int32).unwrap(),
+                _ => Arc::clone(&source),
+            };
+            arrow_cast::cast(&from, &data_type.to_arrow()).unwrap()
+        };
+        batch(types.iter().map(|t| (t.short_name(), column(t))).collect())
+    }
+
+    #[test]
+    fn pinned_because_stored_batches_hold_it() {
+        assert_eq!(Checksum::of(&every_type()).to_string(), "812cbcd792828897");
+        assert_eq!(Checksum::of(&batch(vec![("id", ints(vec![Some(1)]))])).to_string(), "785116bcf2e3b4b7");
+        assert_eq!(bytes_hash(0, b""), 0x0000000000000000);
+        assert_eq!(bytes_hash(1, b"twelve bytes"), 0x8796dca3ebec7318);
+    }
+
+    #[test]
+    fn order_and_division_do_not_matter() {
+        let whole = every_type();
+        let mut parts = Checksum::of(&whole.slice(2, 2));
+        parts += Checksum::of(&whole.slice(0, 2));
+        assert_eq!(parts, Checksum::of(&whole));
+        assert_ne!(Checksum::of(&whole.slice(0, 3)), Checksum::of(&whole.slice(0, 2)));
+    }
+
+    #[test]
+    fn added_columns_and_widened_columns_change_nothing() {
+        let old = batch(vec![("id", ints(vec![Some(1), None, Some(-4_000_000)]))]);
+        let mut columns = vec![("id", Arc::clone(old.column(0)))];
+        columns.push(("new", new_null_array(&ArrowType::Utf8, 3)));
+        assert_eq!(Checksum::of(&old), Checksum::of(&batch(columns)));
+        for wider in [DataType::Float64, DataType::Decimal(19, 0), DataType::Decimal(30, 11)] {
+            let cast = arrow_cast::cast(old.column(0), &wider.to_arrow()).unwrap();
+            assert_eq!(Checksum::of(&old), Checksum::of(&batch(vec![("id", cast)])), "{wider:?}");
+        }
+        let days = arrow_cast::cast(&Int64Array::from(vec![1, -2]), &ArrowType::Int32).unwrap();
+        let days = arrow_cast::cast(&days, &ArrowType::Date32).unwrap();
+        let micros = arrow_cast::cast(&days, &DataType::Timestamp.to_arrow()).unwrap();
+        assert_eq!(Checksum::of(&batch(vec![("d", days)])), Checksum::of(&batch(vec![("d", micros)])));
+        let decimal = |value, scale| -> ArrayRef {
+            Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(38, scale).unwrap())
+        };
+        assert_eq!(
+            Checksum::of(&batch(vec![("d", decimal(15, 1))])),
+            Checksum::of(&batch(vec![("d", decimal(1500, 3))]))
+        );
+        assert_ne!(
+            Checksum::of(&batch(vec![("d", decimal(15, 1))])),
+            Checksum::of(&batch(vec![("d", decimal(15, 2))]))
+        );
+        assert_ne!(
+            Checksum::of(&batch(vec![("d", decimal(15, -1))])),
+            Checksum::of(&batch(vec![("d", decimal(15, 0))]))
+        );
+    }
+
+    #[test]
+    fn doubles_that_differ_differ() {
+        let of = |v: f64| Checksum::of(&batch(vec![("v", Arc::new(Float64Array::from(vec![v])) as ArrayRef)]));
+        let values = [
+            0.0,
+            -0.0,
+            0.1,
+            0.1 + f64::EPSILON,
+            1.0,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e300,
+            2_f64.powi(127),
+        ];
+        for (i, a) in values.iter().enumerate() {
+            assert_eq!(of(*a), of(*a));
+            for b in &values[i + 1..] {
+                assert_ne!(of(*a), of(*b), "{a} {b}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changes_and_swaps_are_seen(
+            rows in prop::collection::vec((any::<Option<i64>>(), any::<Option<i64>>(), prop::option::of("\\PC{0,20}")), 2..20),
+            (first, second) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+            other in any::<i64>(),
+            text in "\\PC{0,20}",
+        ) {
+            let of = |rows: &[(Option<i64>, Option<i64>, Option<String>)]| {
+                let t: Vec<_> = rows.iter().map(|row| row.2.clone()).collect();
+                Checksum::of(&batch(vec![
+                    ("a", ints(rows.iter().map(|row| row.0).collect())),
+                    ("b", ints(rows.iter().map(|row| row.1).collect())),
+                    ("t", texts(&t)),
+                ]))
+            };
+            let before = of(&rows);
+            let (i, j) = (first.index(rows.len()), second.index(rows.len()));
+            let check = |changed: &[(Option<i64>, Option<i64>, Option<String>)]| {
+                // A swap may only have reordered the rows.
+                let (mut a, mut b) = (rows.clone(), changed.to_vec());
+                a.sort();
+                b.sort();
+                prop_assert_eq!(a == b, of(changed) == before);
+                Ok(())
+            };
+            let mut changed = rows.clone();
+            changed[i].0 = Some(other);
+            check(&changed)?;
+            let mut changed = rows.clone();
+            changed[i].2 = Some(text);
+            check(&changed)?;
+            let mut changed = rows.clone();
+            changed[i].1 = None;
+            check(&changed)?;
+            let mut changed = rows.clone();
+            (changed[i].0, changed[i].1) = (changed[i].1, changed[i].0);
+            check(&changed)?;
+            let mut changed = rows.clone();
+            (changed[i].0, changed[j].0) = (rows[j].0, rows[i].0);
+            check(&changed)?;
+            let mut changed = rows.clone();
+            (changed[i].2, changed[j].2) = (rows[j].2.clone(), rows[i].2.clone());
+            check(&changed)?;
+        }
+    }
+}

@@ -53,6 +53,7 @@ impl Batch<'_> {
         }
     }
 
+    #[inline]
     fn field(&mut self, at: At<'_>, key: &str, raw: &str) -> Result<(), Stop> {
         let name = match at.prefix {
             "" => Cow::Borrowed(key),
@@ -190,7 +191,9 @@ impl<'de> Visitor<'de> for Fields<'_, '_, '_> {
             let raw: &'de RawValue = map.next_value()?;
             if self.stop.is_none() {
                 let name = unquote(key.get()).ok_or_else(|| serde::de::Error::custom("a lone surrogate"))?;
-                *self.stop = self.batch.field(self.at, &name, raw.get()).err();
+                if let Err(stop) = self.batch.field(self.at, &name, raw.get()) {
+                    *self.stop = Some(stop);
+                }
             }
         }
         Ok(())

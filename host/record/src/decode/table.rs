@@ -205,6 +205,7 @@ pub struct Table<'a> {
 
 impl Table<'_> {
     /// Puts a value into the row under construction.
+    #[inline]
     pub fn put(&mut self, name: &str, raw: &str) -> Result<(), Stop> {
         let Some(position) = self.position(name, raw)? else { return Ok(()) };
         let row = self.rows.rows;
@@ -224,6 +225,7 @@ impl Table<'_> {
     }
 
     /// The column of a field, made now where it is new; `None` where the field is not wanted or null.
+    #[inline]
     fn position(&mut self, name: &str, raw: &str) -> Result<Option<usize>, Stop> {
         let hint = self.rows.hint;
         let hinted = self.shape.schema.fields.get(hint).filter(|field| field.name == name).map(|_| hint);
@@ -231,6 +233,10 @@ impl Table<'_> {
             self.rows.hint = position + 1;
             return Ok(Some(position));
         }
+        self.new_position(name, raw)
+    }
+
+    fn new_position(&mut self, name: &str, raw: &str) -> Result<Option<usize>, Stop> {
         let Some(data_type) = Value::of(raw).infer() else { return Ok(None) };
         if let Some(reject) = self.shape.refuse_reserved(name) {
             return Err(reject.into());
