@@ -90,7 +90,7 @@ impl Proxy {
         self.address
     }
 
-    /// From now on, the `nth` time (from 1) that any client sends the pattern, this happens; once.
+    /// From now on, the `nth` time (from 1) that any client sends the pattern, in whatever case, this happens; once.
     pub fn script(&self, pattern: &[u8], nth: u32, fault: Fault) -> Scripted {
         let (met_sender, met) = watch::channel(false);
         let (release, released) = watch::channel(false);
@@ -120,7 +120,8 @@ impl Shared {
             let rule = &mut rules[index];
             // An occurrence that ended within the old bytes was counted then.
             let from = new.saturating_sub(rule.pattern.len().saturating_sub(1));
-            let times = sent[from..].windows(rule.pattern.len()).filter(|bytes| *bytes == rule.pattern).count();
+            let times = sent[from..].windows(rule.pattern.len());
+            let times = times.filter(|bytes| bytes.eq_ignore_ascii_case(&rule.pattern)).count();
             let times = u32::try_from(times).unwrap_or(u32::MAX);
             if times > rule.left {
                 return Some(rules.remove(index));
