@@ -173,11 +173,16 @@ fn refusals(
         for (row, column) in incomplete_keys(rows, &work.target.key) {
             refused.insert(row, ("incomplete-key", format!("the key column `{column}` has no value")));
         }
+        refused.extend(destination.refuse_keys(&work.target.key, rows).into_iter().map(named));
     }
-    for refusal in destination.refuse(&table_of(rows), rows) {
-        refused.entry(refusal.row).or_insert((refusal.reason, refusal.message));
+    for (row, why) in destination.refuse(&table_of(rows), rows).into_iter().map(named) {
+        refused.entry(row).or_insert(why);
     }
     refused
+}
+
+fn named(refusal: thimble_load::Refusal) -> (usize, (&'static str, String)) {
+    (refusal.row, (refusal.reason, refusal.message))
 }
 
 fn table_of(rows: &RecordBatch) -> thimble_record::StreamSchema {
