@@ -1,6 +1,7 @@
 //! PostgreSQL, a real server: each batch is there once and whole, or not at all, and says what was sent.
 #![allow(clippy::unwrap_used)]
 
+mod base;
 #[allow(dead_code)]
 #[path = "../../stage/tests/faulty/mod.rs"]
 mod faulty;
@@ -8,58 +9,13 @@ mod postgres_server;
 #[allow(dead_code)]
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use base::Base;
 use futures::FutureExt;
-use postgres_server::{Server, server};
-use thimble_load::{
-    Destination, LoadError,
-    postgres::{Password, Postgres, PostgresSettings, TlsMode},
-};
+use thimble_load::{Destination, LoadError};
 use thimble_record::{BatchSeq, Counts, Epoch, ErrorKind, SealedBatch};
 use world::{Chain, Staging, append, connection, replace, rows, schema};
-
-/// One database.
-struct Base {
-    server: &'static Server,
-    name: String,
-}
-
-impl Base {
-    fn new() -> Self {
-        let server = server();
-        Self { name: server.database(), server }
-    }
-
-    fn settings(&self) -> PostgresSettings {
-        let mut settings = PostgresSettings::new("127.0.0.1", "thimble", &self.name);
-        settings.port = self.server.port;
-        settings.password = Some(Password::new("sesame"));
-        settings.tls = TlsMode::Prefer;
-        settings.fence_patience = Duration::from_millis(200);
-        settings.lock_timeout = Duration::from_secs(5);
-        settings
-    }
-
-    /// A new owner: nothing fenced, not connected.
-    fn owner(&self) -> Postgres {
-        Postgres::new(self.settings())
-    }
-
-    fn sql(&self, sql: &str) -> String {
-        self.server.sql(&self.name, sql)
-    }
-
-    /// The ids of a table, in order.
-    fn ids(&self, table: &str) -> Vec<i64> {
-        let text = self.sql(&format!("select id from shop.\"{table}\" order by id"));
-        text.lines().map(|line| line.parse().unwrap()).collect()
-    }
-
-    fn exists(&self, table: &str) -> bool {
-        self.sql(&format!("select to_regclass('shop.\"{table}\"') is not null")) == "t"
-    }
-}
 
 /// A batch of one stream with these ids.
 fn orders(chain: &mut Chain, staging: &Staging, ids: std::ops::Range<i64>) -> SealedBatch {

@@ -118,14 +118,14 @@ impl Scanner<'_> {
     }
 
     fn open(&mut self, object: bool) -> Result<bool, Fault> {
+        if self.depth == JSON_DEPTH {
+            return Err(Fault::TooDeep);
+        }
         self.at += 1;
         self.skip_space();
         if self.peek() == Some(if object { b'}' } else { b']' }) {
             self.at += 1;
             return Ok(true);
-        }
-        if self.depth == JSON_DEPTH {
-            return Err(Fault::TooDeep);
         }
         let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
         if object {
@@ -303,7 +303,8 @@ mod tests {
         let cases = [
             (nested(JSON_DEPTH), None),
             (nested(JSON_DEPTH + 1), Some(Fault::TooDeep)),
-            ("{\"a\":".repeat(JSON_DEPTH) + "[]" + &"}".repeat(JSON_DEPTH), None),
+            ("{\"a\":".repeat(JSON_DEPTH) + "1" + &"}".repeat(JSON_DEPTH), None),
+            ("{\"a\":".repeat(JSON_DEPTH) + "[]" + &"}".repeat(JSON_DEPTH), Some(Fault::TooDeep)),
             (r#""\u0000""#.into(), Some(Fault::Nul)),
             (r#""\\u0000""#.into(), None),
             (r#""\\\u0000""#.into(), Some(Fault::Nul)),

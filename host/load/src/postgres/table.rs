@@ -70,7 +70,13 @@ impl Table {
         }
         match find(session, place, name).await? {
             None => table.make(session, &added).await?,
-            Some(found) => table.evolve(session, &found, &added).await?,
+            Some(found) => {
+                table.evolve(session, &found, &added).await?;
+                // An earlier sweep may have added it.
+                if table.deleted_at.is_none() && found.columns.contains_key(deleted_at) {
+                    table.deleted_at = Some(deleted_at.to_owned());
+                }
+            }
         }
         if added.iter().any(|column| column.name == deleted_at) {
             table.deleted_at = Some(deleted_at.to_owned());
