@@ -19,7 +19,10 @@ use thimble_plugin::{
     CompilerCommand, Connector, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest,
     RecordSink, Session, StreamState, secrets::Secrets,
 };
-use thimble_record::{Failure, Rejected, ReplicationMethod, StreamSchema, decode::Decoder};
+use thimble_record::{
+    Failure, Rejected, ReplicationMethod, StreamSchema,
+    decode::{DecodeOptions, Decoder},
+};
 
 use crate::{
     Figure, median,
@@ -82,7 +85,8 @@ impl Guest {
         let plan = self.connector.plan(&self.session, &stream, method, StreamState::default()).await?;
         let partition = plan.partitions.into_iter().next().ok_or("the bench connector planned nothing")?;
         let sink = Arc::new(Counting {
-            decoder: decode.then(|| Mutex::new(Decoder::new(&stream.name, StreamSchema::default(), None))),
+            decoder: decode
+                .then(|| Mutex::new(Decoder::new(&stream.name, StreamSchema::default(), DecodeOptions::default()))),
             kept: keep.then(Mutex::default),
             rows: Mutex::default(),
         });
@@ -172,7 +176,7 @@ async fn arrow_floors(guest: &Guest, rows: u64) -> Fallible<(f64, f64)> {
         black_box(batch.to_vec());
     }
     let copied = rows as f64 / started.elapsed().as_secs_f64();
-    let mut decoder = Decoder::new("rows_arrow", StreamSchema::default(), None);
+    let mut decoder = Decoder::new("rows_arrow", StreamSchema::default(), DecodeOptions::default());
     let mut batches = Vec::new();
     for batch in &bytes {
         batches.extend(decoder.arrow(batch)?.batches);

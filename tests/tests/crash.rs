@@ -1,7 +1,7 @@
 //! Effectively once, proved on the real binary: whatever is killed, stopped, cut off or locked, and wherever, each
 //! destination holds exactly what the source had.
 
-mod bed;
+pub mod bed;
 mod failpoints;
 mod outages;
 mod torture;

@@ -9,5 +9,6 @@ mod harness;
 mod incremental;
 mod readers;
 mod readme;
+mod semantics;
 mod serve;
 mod servers;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     batch::ClosedBatch,
     collect::now_ms,
+    conserve,
     events::{EventSink, RunEvent},
     failpoints,
     report::RunReport,
@@ -228,6 +229,7 @@ impl Committer {
             let reference = stage.put(segment).await.map_err(|error| error.failure())?;
             current.sealed.streams[stream].segments.push(reference);
         }
+        current.sealed.streams.iter().try_for_each(conserve::staged)?;
         failpoints::hit(failpoints::AFTER_STAGE);
         Ok(Input::Done)
     }
@@ -252,6 +254,7 @@ impl Committer {
         failpoints::hit(failpoints::AFTER_LOAD);
         match loaded {
             Ok(outcome) => {
+                conserve::loaded(&current.sealed, &outcome)?;
                 current.outcome = Some(outcome);
                 Ok(Input::Done)
             }

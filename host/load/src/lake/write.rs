@@ -122,7 +122,8 @@ impl Lake {
 
     /// Asks the store what it holds under a name.
     async fn held(&self, path: &Path, segment: &SegmentRef) -> Result<Held, LoadError> {
-        let unknown = |source| LoadError::Unknown { object: path.to_string(), source };
+        let unknown =
+            |source: object_store::Error| LoadError::Unknown { object: path.to_string(), source: source.into() };
         let found = match self.client.store().get(path).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(Held::Nothing),

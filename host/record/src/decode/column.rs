@@ -181,6 +181,18 @@ impl Column {
         pushed
     }
 
+    /// Appends an instant from a timestamp with or without a zone. Returns whether it was one.
+    pub fn push_instant(&mut self, raw: &str) -> bool {
+        let Value::String(quoted) = Value::of(raw) else { return false };
+        let micros = unquote(quoted).and_then(|text| scalar::timestamp(&text)).map(|(micros, _)| micros);
+        match (&mut self.builder, micros) {
+            (Builder::Timestamp(b), Some(micros)) => b.append_value(micros),
+            _ => return false,
+        }
+        self.len += 1;
+        true
+    }
+
     /// Makes room for a value of another type, where the ladder has a type for both.
     pub fn widen(&mut self, other: DataType) -> bool {
         let Some(wider) = self.data_type.widen(other) else { return false };
@@ -245,6 +257,16 @@ fn double(text: &str) -> Option<f64> {
     if inexact { None } else { text.parse::<f64>().ok().filter(|number| number.is_finite()) }
 }
 
+/// The three doubles that JSON has no literal for.
+fn not_a_number(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
 fn push_text(b: &mut StringBuilder, value: &Value<'_>, json: bool) -> Pushed {
     match value {
         Value::String(quoted) if !json => match unquote(quoted) {
@@ -274,7 +296,11 @@ fn push_parsed(builder: &mut Builder, text: &str, data_type: DataType) -> Pushed
             append(micros, |v| b.append_value(v))
         }
         Builder::Decimal(_) => push_decimal(builder, text, data_type),
-        Builder::Bytes(b) => append(Some(text), |v| b.append_value(v.as_bytes())),
+        Builder::Bytes(b) => match text.strip_prefix("\\x").and_then(|digits| hex::decode(digits).ok()) {
+            Some(bytes) => append(Some(bytes), |v| b.append_value(v)),
+            None => append(Some(text), |v| b.append_value(v.as_bytes())),
+        },
+        Builder::Float64(b) => append(not_a_number(text), |v| b.append_value(v)),
         _ => Pushed::Conflict,
     }
 }

@@ -1,54 +1,54 @@
-//! JSON arrays and JSON lines to columns. Every record is first delimited as a raw slice, then its fields
-//! are read as raw slices in turn, so that nested values are copied as text and never parsed.
+//! JSON arrays and JSON lines to records. Every record is first delimited as a raw slice, then its fields are read as raw
+//! slices in turn, so that nested values are copied as text and never parsed, unless they are flattened.
 
-use std::fmt;
-
-use arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions};
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    Decoded, Decoder, MAX_BATCH_ROWS, MAX_RECORD_BYTES,
-    column::{Column, Pushed, Value, unquote},
+    Decoded, Decoder, MAX_BATCH_CELLS, MAX_BATCH_ROWS, MAX_RECORD_BYTES,
+    flatten::At,
+    stop::{Reject, Stop},
+    table::{Mark, Rows},
 };
-use crate::{
-    error::Failure,
-    rejected::Rejected,
-    schema::{DataType, Field},
-};
+use crate::{error::Failure, selection::Nesting};
 
 pub fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Decoded, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| decoder.malformed(format!("it is not UTF-8: {error}")))?;
-    let columns = decoder.schema.fields.iter().map(|field| Column::new(field.data_type)).collect();
-    let mut table = Table { decoder, columns, rows: 0, dropped: Vec::new(), rejected: Vec::new(), hint: 0 };
+    let mut batch = Batch::new(decoder);
     let trimmed = text.trim_start();
     match trimmed.strip_prefix('[') {
-        Some(array) => table.array(array)?,
-        None => table.lines(trimmed)?,
+        Some(array) => batch.array_of_records(array)?,
+        None => batch.lines(trimmed)?,
     }
-    table.finish()
+    Ok(batch.finish())
 }
 
-/// The batch under construction. `rows` counts the dropped ones too, until `finish` filters them out.
-struct Table<'d> {
-    decoder: &'d mut Decoder,
-    columns: Vec<Column>,
-    rows: usize,
-    dropped: Vec<usize>,
-    rejected: Vec<Rejected>,
-    /// Where the next key stood in the last record: records of one source mostly look alike.
-    hint: usize,
+/// The batch under construction: the stream's rows at 0, then those of its subtables, beside the decoder's shapes.
+pub struct Batch<'d> {
+    pub decoder: &'d mut Decoder,
+    pub tables: Vec<Rows>,
+    pub flatten: bool,
+    /// The index in each array that is being read.
+    pub levels: Vec<i64>,
+    /// Elements of arrays so far, dropped ones included.
+    pub elements: usize,
+    marks: Vec<Mark>,
 }
 
-/// Why a record cannot be a row.
-struct Reject {
-    reason: &'static str,
-    message: String,
+/// Where the batch stood, by the length of its stack of marks and the number of its tables.
+pub struct Standing {
+    marks: usize,
+    tables: usize,
 }
 
-impl Table<'_> {
+impl<'d> Batch<'d> {
+    fn new(decoder: &'d mut Decoder) -> Self {
+        let tables = decoder.shapes.iter().map(|_| Rows::default()).collect();
+        let flatten = decoder.options.nesting == Nesting::Flatten;
+        Self { decoder, tables, flatten, levels: Vec::new(), elements: 0, marks: Vec::new() }
+    }
+
     /// `text` follows the opening bracket.
-    fn array(&mut self, mut text: &str) -> Result<(), Failure> {
+    fn array_of_records(&mut self, mut text: &str) -> Result<(), Failure> {
         loop {
             text = text.trim_start();
             if let Some(after) = text.strip_prefix(']') {
@@ -79,7 +79,8 @@ impl Table<'_> {
                 }
                 Err(error) => {
                     let end = text.find('\n').unwrap_or(text.len());
-                    self.reject("invalid-json", format!("a line is not valid JSON: {error}"), &text[..end]);
+                    let message = format!("a line is not valid JSON: {error}");
+                    self.reject(0, Reject { reason: "invalid-json", message }, &text[..end]);
                     text[end..].trim_start()
                 }
             };
@@ -87,149 +88,101 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn reject(&mut self, reason: &str, message: String, raw: &str) {
-        self.rejected.push(Rejected::new(&self.decoder.stream, reason, message, raw));
+    pub fn reject(&mut self, table: usize, reject: Reject, raw: &str) {
+        self.tables[table].reject(&self.decoder.shapes[table].stream, reject, raw);
     }
 
     fn record(&mut self, raw: &str) -> Result<(), Failure> {
-        if self.rows + self.rejected.len() >= MAX_BATCH_ROWS {
+        if self.tables[0].emitted >= MAX_BATCH_ROWS as u64 {
             return Err(self.decoder.malformed(format!("it holds more than {MAX_BATCH_ROWS} records")));
         }
+        self.check_cells()?;
         if raw.len() > MAX_RECORD_BYTES {
-            self.reject(
-                "record-too-large",
-                format!("the record has {} bytes; the limit is {MAX_RECORD_BYTES}", raw.len()),
-                raw,
-            );
+            let message = format!("the record has {} bytes; the limit is {MAX_RECORD_BYTES}", raw.len());
+            self.reject(0, Reject { reason: "record-too-large", message }, raw);
             return Ok(());
         }
         if !raw.starts_with('{') {
-            self.reject("not-an-object", "the record is not a JSON object".to_owned(), raw);
+            let message = "the record is not a JSON object".to_owned();
+            self.reject(0, Reject { reason: "not-an-object", message }, raw);
             return Ok(());
         }
-        self.hint = 0;
-        let mut refused = None;
-        let read =
-            serde_json::Deserializer::from_str(raw).deserialize_map(Fields { table: self, refused: &mut refused });
-        // The slice was delimited as valid JSON, so only text that is no Unicode (a key with a lone surrogate) ends here.
-        let refused = refused.or_else(|| {
-            read.err().map(|error| Reject {
-                reason: "invalid-text",
-                message: format!("a field name cannot be read: {error}"),
-            })
-        });
-        if let Some(Reject { reason, message }) = refused {
-            self.dropped.push(self.rows);
-            self.reject(reason, message, raw);
+        let standing = self.mark();
+        self.tables[0].begin(&self.decoder.shapes[0]);
+        let wanted = self.decoder.options.selected.is_none();
+        let read = self.object(At { table: 0, prefix: "", depth: 0, wanted }, raw);
+        self.tables[0].rows += 1;
+        self.levels.clear();
+        match read {
+            Ok(()) => {
+                self.keep(&standing);
+                self.tables[0].emitted += 1;
+            }
+            Err(Stop::Reject(reject) | Stop::RejectRecord(reject)) => {
+                self.roll_back(&standing);
+                self.reject(0, reject, raw);
+            }
+            Err(Stop::Filter) => {
+                self.roll_back(&standing);
+                self.filter(0);
+            }
+            Err(Stop::Fail(failure)) => return Err(failure),
         }
-        self.rows += 1;
         Ok(())
     }
 
-    fn field(&mut self, key: &str, raw: &str) -> Result<(), Reject> {
-        let Some(position) = self.position(key, raw)? else { return Ok(()) };
-        let rows = self.rows;
-        let column = &mut self.columns[position];
-        if column.len() > rows {
-            return Err(Reject {
-                reason: "duplicate-field",
-                message: format!("the field `{key}` stands twice in the record"),
-            });
-        }
-        column.pad(rows);
-        let value = Value::of(raw);
-        match column.push(&value) {
-            Pushed::Ok => Ok(()),
-            Pushed::InvalidText => Err(invalid_text(key)),
-            Pushed::Conflict => self.conflict(position, &value),
-        }
+    pub fn filter(&mut self, table: usize) {
+        self.tables[table].emitted += 1;
+        self.tables[table].filtered += 1;
     }
 
-    /// The column of a field, made now where it is new; `None` where the field is not wanted or null.
-    fn position(&mut self, key: &str, raw: &str) -> Result<Option<usize>, Reject> {
-        let hinted = self.decoder.schema.fields.get(self.hint).filter(|field| field.name == key).map(|_| self.hint);
-        if let Some(position) = hinted.or_else(|| self.decoder.index.get(key).copied()) {
-            self.hint = position + 1;
-            return Ok(Some(position));
+    /// A few bytes stand for a row, and each row takes room in every column.
+    pub fn check_cells(&self) -> Result<(), Failure> {
+        let cells = self.tables.iter().zip(&self.decoder.shapes).map(|(rows, shape)| rows.rows * shape.columns());
+        if cells.sum::<usize>() > MAX_BATCH_CELLS {
+            return Err(self
+                .decoder
+                .malformed(format!("its rows have more than {MAX_BATCH_CELLS} cells: send fewer records in a batch")));
         }
-        if !self.decoder.wants(key) {
-            return Ok(None);
-        }
-        let Some(data_type) = Value::of(raw).infer() else { return Ok(None) };
-        self.add(key.to_owned(), data_type).map(Some)
+        Ok(())
     }
 
-    fn add(&mut self, name: String, data_type: DataType) -> Result<usize, Reject> {
-        if let Some((reason, message)) = self.decoder.refuse_name(&name) {
-            return Err(Reject { reason, message });
-        }
-        self.columns.push(Column::new(data_type));
-        Ok(self.decoder.add_field(Field { name, data_type, nullable: true }))
+    /// Remembers where all tables stand, until [`keep`](Self::keep) or [`roll_back`](Self::roll_back).
+    pub fn mark(&mut self) -> Standing {
+        let standing = Standing { marks: self.marks.len(), tables: self.tables.len() };
+        self.marks.extend(self.tables.iter().zip(&self.decoder.shapes).map(|(rows, shape)| rows.mark(shape)));
+        standing
     }
 
-    /// A value that does not fit: widen the column, or put the value into a variant column.
-    fn conflict(&mut self, position: usize, value: &Value<'_>) -> Result<(), Reject> {
-        let name = self.decoder.schema.fields[position].name.clone();
-        let found = value.infer().expect("nulls never conflict");
-        if self.columns[position].widen(found) {
-            self.decoder.schema.fields[position].data_type = self.columns[position].data_type();
-            if self.columns[position].push(value) == Pushed::Ok {
-                return Ok(());
-            }
-        }
-        for data_type in [found, DataType::Text] {
-            let variant = format!("{name}__{}", data_type.short_name());
-            let target = match self.decoder.index.get(&variant) {
-                Some(existing) => *existing,
-                None => self.add(variant, data_type)?,
-            };
-            if self.columns[target].len() > self.rows {
-                continue;
-            }
-            self.columns[target].pad(self.rows);
-            match self.columns[target].push(value) {
-                Pushed::Ok => return Ok(()),
-                Pushed::InvalidText => return Err(invalid_text(&name)),
-                Pushed::Conflict => {}
-            }
-        }
-        let message = format!("the field `{name}` holds a {} that fits no column of it", found.short_name());
-        Err(Reject { reason: "type-conflict", message })
+    pub fn keep(&mut self, standing: &Standing) {
+        self.marks.truncate(standing.marks);
     }
 
-    fn finish(self) -> Result<Decoded, Failure> {
-        let Self { decoder, columns, rows, dropped, rejected, .. } = self;
-        let emitted = (rows - dropped.len() + rejected.len()) as u64;
-        let arrays = columns
-            .into_iter()
-            .map(|mut column| {
-                column.pad(rows);
-                column.finish()
-            })
+    /// Takes back what all tables got since: rows, counts, columns, and the tables that are new.
+    pub fn roll_back(&mut self, standing: &Standing) {
+        self.decoder.forget_children(standing.tables);
+        self.tables.truncate(standing.tables);
+        let marks = &self.marks[standing.marks..standing.marks + standing.tables];
+        for ((rows, shape), mark) in self.tables.iter_mut().zip(&mut self.decoder.shapes).zip(marks) {
+            rows.roll_back(mark, shape);
+        }
+        self.marks.truncate(standing.marks);
+    }
+
+    fn finish(mut self) -> Decoded {
+        let shapes = &self.decoder.shapes;
+        let (batch, ordinals, indices) = self.tables[0].finish(&shapes[0]);
+        let mut children: Vec<_> = self.tables[1..]
+            .iter_mut()
+            .zip(&shapes[1..])
+            .filter_map(|(rows, shape)| rows.finish_child(shape, indices.as_deref()))
             .collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(decoder.schema.to_arrow(), arrays, &options)
-            .expect("every column was padded to the number of rows and has the type of its field");
-        let batch = if dropped.is_empty() { batch } else { without(&batch, &dropped) };
+        children.sort_by(|a, b| a.path.cmp(&b.path));
+        let Rows { emitted, filtered, rejected, .. } = self.tables.swap_remove(0);
         let batches = if batch.num_rows() == 0 { Vec::new() } else { vec![batch] };
-        Ok(Decoded { batches, emitted, rejected })
+        self.decoder.adopt_children();
+        Decoded { batches, emitted, rejected, filtered, ordinals, children }
     }
-}
-
-fn invalid_text(key: &str) -> Reject {
-    Reject {
-        reason: "invalid-text",
-        message: format!("the field `{key}` holds an escape that is no Unicode character"),
-    }
-}
-
-fn without(batch: &RecordBatch, dropped: &[usize]) -> RecordBatch {
-    let mut keep = vec![true; batch.num_rows()];
-    for row in dropped {
-        keep[*row] = false;
-    }
-    arrow_select::filter::filter_record_batch(batch, &BooleanArray::from(keep))
-        .expect("the filter has the batch's length")
 }
 
 /// Delimits the JSON value at the start of `text`.
@@ -242,52 +195,21 @@ fn next_raw(text: &str) -> Result<(&str, &str), serde_json::Error> {
     }
 }
 
-struct Fields<'t, 'd> {
-    table: &'t mut Table<'d>,
-    refused: &'t mut Option<Reject>,
-}
-
-impl<'de> Visitor<'de> for Fields<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            let raw: &'de RawValue = map.next_value()?;
-            if self.refused.is_none() {
-                let name = unquote(key.get()).ok_or_else(|| serde::de::Error::custom("a lone surrogate"))?;
-                *self.refused = self.table.field(&name, raw.get()).err();
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A key as its raw, quoted slice: names without escapes are compared without a copy.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = &'de RawValue;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        serde::Deserialize::deserialize(deserializer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use arrow_array::{Array, cast::AsArray, types::*};
 
     use super::*;
-    use crate::schema::StreamSchema;
+    use crate::{
+        DataType, Field,
+        decode::{DecodeOptions, MAX_COLUMNS, MAX_NAME_BYTES},
+        schema::StreamSchema,
+    };
 
     fn decoder(fields: &[(&str, DataType)]) -> Decoder {
         let fields = fields.iter().map(|(n, t)| Field { name: (*n).into(), data_type: *t, nullable: true }).collect();
-        Decoder::new("s", StreamSchema::new(fields), None)
+        Decoder::new("s", StreamSchema::new(fields), DecodeOptions::default())
     }
 
     fn accounted(decoded: &Decoded) {
@@ -361,9 +283,9 @@ mod tests {
     fn every_limit_is_named_in_its_rejection() {
         let big = format!("[{{\"a\":\"{}\"}}]", "x".repeat(MAX_RECORD_BYTES));
         assert_eq!(decoder(&[]).json(big.as_bytes()).unwrap().rejected[0].reason, "record-too-large");
-        let long = format!("[{{\"{}\":1}}]", "k".repeat(super::super::MAX_NAME_BYTES + 1));
+        let long = format!("[{{\"{}\":1}}]", "k".repeat(MAX_NAME_BYTES + 1));
         assert_eq!(decoder(&[]).json(long.as_bytes()).unwrap().rejected[0].reason, "name-too-long");
-        let wide: Vec<_> = (0..=super::super::MAX_COLUMNS).map(|i| format!("\"k{i}\":1")).collect();
+        let wide: Vec<_> = (0..=MAX_COLUMNS).map(|i| format!("\"k{i}\":1")).collect();
         let decoded = decoder(&[]).json(format!("[{{{}}}]", wide.join(",")).as_bytes()).unwrap();
         assert_eq!(decoded.rejected[0].reason, "too-many-columns");
         let many = "{}".repeat(MAX_BATCH_ROWS + 1);
@@ -372,7 +294,11 @@ mod tests {
 
     #[test]
     fn unselected_fields_never_become_columns() {
-        let mut decoder = Decoder::new("s", StreamSchema::default(), Some(["a".to_owned()].into()));
+        let mut decoder = Decoder::new(
+            "s",
+            StreamSchema::default(),
+            DecodeOptions { selected: Some(["a".to_owned()].into()), ..DecodeOptions::default() },
+        );
         let decoded = decoder.json(br#"[{"a":1,"b":2}]"#).unwrap();
         assert_eq!(decoded.batches[0].num_columns(), 1);
     }

@@ -1,24 +1,34 @@
 //! Bytes from a connector become Arrow batches of the stream's schema.
 //!
-//! Owns: what happens when data and schema disagree. New fields become columns, numbers widen on the
-//! ladder of [`DataType::widen`], other conflicting values go to a variant column `name__type`, and
-//! what cannot be a row at all is handed back as a rejected record. Every record that comes in is
-//! accounted for: `emitted = rows + rejected`. Must never do I/O, and never fail a batch for one bad record.
+//! Owns: what happens when data and schema disagree. Where the contract lets a stream evolve, new fields become columns,
+//! numbers widen on the ladder of [`DataType::widen`](crate::DataType::widen), and other conflicting values go to a variant
+//! column `name__type`; the other contracts keep the schema. What cannot be a row at all is handed back as a rejected
+//! record, and leaves no column behind. Every record that comes in is accounted for: `emitted = rows + rejected + filtered`.
+//! Must never do I/O, and never fail a batch for one bad record, unless the contract says so.
 
 mod arrow;
 mod column;
+mod flatten;
 mod json;
+mod row;
 mod scalar;
+mod shape;
+mod stop;
+mod table;
 
 use std::collections::{BTreeSet, HashMap};
 
 use arrow_array::RecordBatch;
+pub use row::row_json;
 
 use crate::{
     error::{ErrorKind, Failure},
     rejected::Rejected,
-    schema::{Field, StreamSchema},
+    schema::StreamSchema,
+    selection::{Contract, Nesting},
+    system::DELETED_FIELD,
 };
+use shape::Shape;
 
 /// Most columns that a stream may grow to; a record that asks for more is rejected.
 pub const MAX_COLUMNS: usize = 2_000;
@@ -26,28 +36,93 @@ pub const MAX_COLUMNS: usize = 2_000;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Most rows in one batch from a connector.
 pub const MAX_BATCH_ROWS: usize = 1_000_000;
+/// Most cells (rows times columns) of one batch: a few bytes can stand for a row of very many columns.
+pub const MAX_BATCH_CELLS: usize = 250_000_000;
 /// Most bytes of one record; a larger one is rejected.
 pub const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
-/// Prefix of the columns that the host adds; fields of connectors may not use it.
-pub const SYSTEM_PREFIX: &str = "_thimble_";
+/// Most levels of objects and arrays that are taken apart; what lies deeper stays JSON text.
+pub const MAX_FLATTEN_DEPTH: usize = 8;
+/// Most elements of arrays in one batch that become rows of subtables; the record that crosses it is rejected.
+pub const MAX_CHILD_ROWS: usize = 2_000_000;
+/// Most subtables of one stream; a record that asks for more is rejected.
+pub const MAX_SUBTABLES: usize = 200;
+
+/// What the operator chose for a stream, as far as decoding obeys it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Names of the fields to keep; `None` keeps all. With [`Nesting::Flatten`], a name keeps all that its value is
+    /// flattened to, and names of flattened columns may stand here too.
+    pub selected: Option<BTreeSet<String>>,
+    pub nesting: Nesting,
+    /// Obeyed from the first record on: a stream that may still grow is given [`Contract::Evolve`].
+    pub contract: Contract,
+    /// Most columns of the stream and of each of its subtables, at most [`MAX_COLUMNS`].
+    pub max_columns: usize,
+    /// Names that no new field may take, because a rename uses them.
+    pub taken: BTreeSet<String>,
+    /// Names of streams that no subtable may take.
+    pub reserved_streams: BTreeSet<String>,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            selected: None,
+            nesting: Nesting::default(),
+            contract: Contract::default(),
+            max_columns: MAX_COLUMNS,
+            taken: BTreeSet::new(),
+            reserved_streams: BTreeSet::new(),
+        }
+    }
+}
 
 /// Decodes the batches of one stream, and keeps its schema as it grows.
 #[derive(Debug)]
 pub struct Decoder {
-    stream: String,
-    schema: StreamSchema,
-    index: HashMap<String, usize>,
-    selected: Option<BTreeSet<String>>,
+    options: DecodeOptions,
+    /// The stream's own, then those of its subtables in the order in which they were met.
+    shapes: Vec<Shape>,
+    /// Indices of the subtables' shapes, by path.
+    paths: HashMap<String, usize>,
 }
 
-/// What one batch came to.
+/// What one batch came to: `emitted = rows + rejected + filtered`.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// Rows in the stream's schema as it was right after this batch.
+    /// Rows in the stream's schema as it was right after this batch. One batch at most where JSON came in.
     pub batches: Vec<RecordBatch>,
-    /// Records that came in: rows and rejected ones.
+    /// Records that came in: rows, rejected and filtered ones.
     pub emitted: u64,
     pub rejected: Vec<Rejected>,
+    /// Records that the contract left out.
+    pub filtered: u64,
+    /// The place of each row among the records that came in; `None` where row n came as record n.
+    pub ordinals: Option<Vec<u64>>,
+    /// Rows of subtables, each path once, by path.
+    pub children: Vec<ChildRows>,
+}
+
+/// The rows that one batch gives to a subtable: `emitted = rows + rejected + filtered`.
+#[derive(Debug)]
+pub struct ChildRows {
+    /// The array's path, such as `items` or `items__parts`; see [`Decoder::child_stream`].
+    pub path: String,
+    /// In the schema that `schema().children[path]` had right after this batch.
+    pub rows: RecordBatch,
+    /// For each row, the index in `Decoded.batches[0]` of the row that it was taken out of.
+    pub roots: Vec<u32>,
+    /// `levels[k][row]`: the row's index in the array at nesting level `k`, the outermost first; -1 where the row lies in
+    /// fewer arrays than others of its subtable.
+    pub levels: Vec<Vec<i64>>,
+    /// Elements that could not become rows; their records did. `ordinal` counts the elements of this subtable.
+    pub rejected: Vec<Rejected>,
+    /// Elements that came in.
+    pub emitted: u64,
+    /// Elements that the contract left out.
+    pub filtered: u64,
+    /// As [`Decoded::ordinals`], among the elements of this subtable.
+    pub ordinals: Option<Vec<u64>>,
 }
 
 impl Decoded {
@@ -58,15 +133,37 @@ impl Decoded {
 }
 
 impl Decoder {
-    /// Starts from the stream's stored schema. `selected` names the fields to keep; `None` keeps all.
-    pub fn new(stream: impl Into<String>, schema: StreamSchema, selected: Option<BTreeSet<String>>) -> Self {
-        let index = schema.fields.iter().enumerate().map(|(i, field)| (field.name.clone(), i)).collect();
-        Self { stream: stream.into(), schema, index, selected }
+    /// Starts from the stream's stored schema.
+    pub fn new(stream: impl Into<String>, schema: StreamSchema, options: DecodeOptions) -> Self {
+        let children = schema.children.clone();
+        let shapes = vec![Shape::new(stream.into(), None, schema)];
+        let mut decoder = Self { options, shapes, paths: HashMap::new() };
+        for (path, schema) in children {
+            decoder.add_child(Shape::new(decoder.child_stream(&path), Some(path), schema));
+        }
+        decoder
     }
 
     /// The schema as it has grown so far, without system columns.
     pub fn schema(&self) -> &StreamSchema {
-        &self.schema
+        &self.shapes[0].schema
+    }
+
+    /// Name of the subtable for the array at `path`: `{stream}__{path}`. Where a stream has that name, `__array` is put
+    /// behind it, as often as no subtable meets a stream or another subtable.
+    pub fn child_stream(&self, path: &str) -> String {
+        const SUFFIX: &str = "__array";
+        let natural = format!("{}__{path}", self.shapes[0].stream);
+        let stem = format!("{}__{}", self.shapes[0].stream, path.trim_end_matches(SUFFIX));
+        let repeats = |name: &String| {
+            let rest = name.strip_prefix(&stem)?;
+            rest.replace(SUFFIX, "").is_empty().then_some(rest.len() / SUFFIX.len())
+        };
+        // All names that differ by the suffix only are moved alike, so that they stay different.
+        match self.options.reserved_streams.iter().filter_map(repeats).max() {
+            None => natural,
+            Some(last) => natural + &SUFFIX.repeat(last + 1),
+        }
     }
 
     /// Decodes a JSON array of objects, or objects one after the other.
@@ -79,40 +176,39 @@ impl Decoder {
         arrow::decode(self, bytes)
     }
 
+    /// Whether the selection holds a field, by its flattened name where it lies in an object.
     fn wants(&self, name: &str) -> bool {
-        self.selected.as_ref().is_none_or(|selected| selected.contains(name))
+        let Some(selected) = &self.options.selected else { return true };
+        selected.contains(name) || name == DELETED_FIELD
     }
 
-    fn add_field(&mut self, field: Field) -> usize {
-        let position = self.schema.fields.len();
-        self.index.insert(field.name.clone(), position);
-        self.schema.fields.push(field);
-        position
+    fn add_child(&mut self, shape: Shape) -> usize {
+        let path = shape.path.clone().expect("every shape but the first has a path");
+        self.paths.insert(path, self.shapes.len());
+        self.shapes.push(shape);
+        self.shapes.len() - 1
     }
 
-    /// Why a new field of this name cannot be added, as (reason code, sentence).
-    fn refuse_name(&self, name: &str) -> Option<(&'static str, String)> {
-        if name.len() > MAX_NAME_BYTES {
-            let shown = &name[..name.floor_char_boundary(60)];
-            Some(("name-too-long", format!("the field name `{shown}…` is longer than {MAX_NAME_BYTES} bytes")))
-        } else if name.is_empty() {
-            Some(("empty-name", "a field has an empty name".to_owned()))
-        } else if name.starts_with(SYSTEM_PREFIX) {
-            Some(("reserved-name", format!("the field `{name}` uses the reserved prefix `{SYSTEM_PREFIX}`")))
-        } else if self.schema.fields.len() >= MAX_COLUMNS {
-            Some((
-                "too-many-columns",
-                format!("the field `{name}` would be column {}, over the limit of {MAX_COLUMNS}", MAX_COLUMNS + 1),
-            ))
-        } else {
-            None
+    /// Takes back all shapes but the first ones.
+    fn forget_children(&mut self, shapes: usize) {
+        for shape in self.shapes.drain(shapes..) {
+            self.paths.remove(&shape.path.expect("every shape but the first has a path"));
+        }
+    }
+
+    /// Brings the schemas of subtables into the stream's.
+    fn adopt_children(&mut self) {
+        let Some((stream, children)) = self.shapes.split_first_mut() else { return };
+        for child in children.iter_mut().filter_map(|child| child.take_grown().then_some(child)) {
+            let path = child.path.clone().expect("every shape but the first has a path");
+            stream.schema.children.insert(path, child.schema.clone());
         }
     }
 
     fn malformed(&self, what: impl std::fmt::Display) -> Failure {
         Failure::new(
             ErrorKind::System,
-            format!("stream {}: the connector sent a batch that cannot be read: {what}", self.stream),
+            format!("stream {}: the connector sent a batch that cannot be read: {what}", self.shapes[0].stream),
         )
     }
 }

@@ -11,6 +11,19 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + doe - 719_468
 }
 
+/// The inverse of [`days_from_civil`].
+fn civil_from_days(days: i64) -> (i64, u32, u32) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = u32::try_from(doy - (153 * mp + 2) / 5 + 1).expect("a day of a month");
+    let month = u32::try_from(if mp < 10 { mp + 3 } else { mp - 9 }).expect("a month of a year");
+    (yoe + era * 400 + i64::from(month <= 2), month, day)
+}
+
 fn days_in_month(year: i64, month: u32) -> u32 {
     match month {
         2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
@@ -24,15 +37,36 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     bytes.iter().try_fold(0_u32, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
 }
 
-/// `YYYY-MM-DD` to days since 1970-01-01.
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// Longest date that is read: a sign and seven digits of a year, month and day.
+const MAX_DATE_BYTES: usize = 14;
+
+/// `YYYY-MM-DD` to days since 1970-01-01. A sign in front allows years of four to seven digits.
 pub fn date(text: &str) -> Option<i32> {
     let b = text.as_bytes();
-    if b.len() != 10 || b[4] != b'-' || b[7] != b'-' {
+    if b.len() == 10 && b[0].is_ascii_digit() {
+        return i32::try_from(days(i64::from(digits(&b[..4])?), &b[4..])?).ok();
+    }
+    let (sign, b) = match b.split_first()? {
+        (b'+', rest) => (1, rest),
+        (b'-', rest) => (-1, rest),
+        _ => return None,
+    };
+    if !(10..MAX_DATE_BYTES).contains(&b.len()) {
         return None;
     }
-    let (year, month, day) = (i64::from(digits(&b[..4])?), digits(&b[5..7])?, digits(&b[8..10])?);
+    let (year, rest) = b.split_at(b.len() - 6);
+    i32::try_from(days(sign * i64::from(digits(year)?), rest)?).ok()
+}
+
+/// `-MM-DD` of a year.
+fn days(year: i64, b: &[u8]) -> Option<i64> {
+    if b[0] != b'-' || b[3] != b'-' {
+        return None;
+    }
+    let (month, day) = (digits(&b[1..3])?, digits(&b[4..6])?);
     let valid = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
-    valid.then(|| i32::try_from(days_from_civil(year, month, day)).expect("four-digit years fit in 32 bits of days"))
+    valid.then(|| days_from_civil(year, month, day))
 }
 
 /// `HH:MM[:SS[.f{1,9}]]` to microseconds since midnight; digits beyond the sixth must be zero.
@@ -71,14 +105,19 @@ pub fn time(text: &str) -> Option<i64> {
 /// (then the value is the instant in UTC).
 pub fn timestamp(text: &str) -> Option<(i64, bool)> {
     let b = text.as_bytes();
-    if b.len() < 16 || !matches!(b[10], b'T' | b't' | b' ') || !text.is_char_boundary(10) {
+    let split = match b.first()? {
+        b'+' | b'-' => b.iter().take(MAX_DATE_BYTES + 1).position(|c| matches!(c, b'T' | b't' | b' '))?,
+        _ => 10,
+    };
+    if b.len() < split + 6 || !matches!(b[split], b'T' | b't' | b' ') || !text.is_char_boundary(split) {
         return None;
     }
-    let days = i64::from(date(&text[..10])?);
-    let rest = &b[11..];
+    let days = i64::from(date(&text[..split])?);
+    let rest = &b[split + 1..];
     let zone_at = rest.iter().position(|c| matches!(c, b'Z' | b'z' | b'+' | b'-'));
     let (clock, zone) = rest.split_at(zone_at.unwrap_or(rest.len()));
-    let local = days * 86_400_000_000 + time_of_day(clock)?;
+    // The first representable day begins before the first representable microsecond.
+    let local = i64::try_from(i128::from(days) * i128::from(MICROS_PER_DAY) + i128::from(time_of_day(clock)?)).ok()?;
     let offset = match zone {
         [] => return Some((local, false)),
         [b'Z' | b'z'] => 0,
@@ -96,7 +135,7 @@ pub fn timestamp(text: &str) -> Option<(i64, bool)> {
             if *sign == b'-' { -micros } else { micros }
         }
     };
-    Some((local - offset, true))
+    local.checked_sub(offset).map(|instant| (instant, true))
 }
 
 /// A plain decimal number (`-12.340`, no exponent) as an integer of `scale` digits after the point.
@@ -135,6 +174,46 @@ pub fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
         value = value * 10 + i128::from(b - b'0');
     }
     Some(if negative { -value } else { value })
+}
+
+/// A date as `YYYY-MM-DD`; years beyond four digits with their sign.
+pub fn date_text(days: i64) -> String {
+    let (year, month, day) = civil_from_days(days);
+    match year {
+        0..=9999 => format!("{year:04}-{month:02}-{day:02}"),
+        _ => format!("{year:+05}-{month:02}-{day:02}"),
+    }
+}
+
+/// Microseconds since midnight as `HH:MM:SS.ffffff`; given back where no clock shows them.
+pub fn time_text(micros: i64) -> Result<String, i64> {
+    if !(0..MICROS_PER_DAY).contains(&micros) {
+        return Err(micros);
+    }
+    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+    Ok(format!("{:02}:{:02}:{:02}.{fraction:06}", seconds / 3600, seconds / 60 % 60, seconds % 60))
+}
+
+/// Microseconds since the epoch as RFC 3339 without a zone.
+pub fn timestamp_text(micros: i64) -> String {
+    let clock = time_text(micros.rem_euclid(MICROS_PER_DAY)).expect("a remainder of a day lies within the day");
+    format!("{}T{clock}", date_text(micros.div_euclid(MICROS_PER_DAY)))
+}
+
+/// An integer of `scale` digits after the point as plain digits.
+pub fn decimal_text(value: i128, scale: i8) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let sign = if value < 0 { "-" } else { "" };
+    match usize::try_from(scale) {
+        Ok(0) => format!("{sign}{digits}"),
+        Ok(scale) => {
+            let digits = format!("{digits:0>width$}", width = scale + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            format!("{sign}{whole}.{fraction}")
+        }
+        Err(_) if value == 0 => "0".to_owned(),
+        Err(_) => format!("{sign}{digits}{}", "0".repeat(usize::from(scale.unsigned_abs()))),
+    }
 }
 
 #[cfg(test)]
