@@ -52,6 +52,6 @@ pub(crate) const SCAN_BYTES: u64 = 1024 * 1024 * 1024;
 /// Sweeps of one generation of a table that are told apart. Part of the lake's format: never change it.
 pub const LAKE_SWEEPS: usize = 1_000;
 
-/// Keys of an upserted table that a scan or a count of the lake holds in memory, about 100 bytes each. DuckDB, over
+/// Keys of an upserted table that a scan or a count of the lake holds in memory, some 150 bytes each. DuckDB, over
 /// `views.sql`, knows no such limit.
-pub const LAKE_KEYS: usize = 20_000_000;
+pub const LAKE_KEYS: usize = 10_000_000;

@@ -1,7 +1,7 @@
 //! Which rows of a table readers see: the fold of an upserted table, done while it is read.
 //!
 //! Two passes. The first reads keys, sequences and marks of deletion of all files into a map of one entry per key; the
-//! second reads the rows and lets those through that the map names. Memory: about 100 bytes per key, for at most
+//! second reads the rows and lets those through that the map names. Memory: some 150 bytes per key, for at most
 //! [`LAKE_KEYS`](crate::LAKE_KEYS) keys. Keys are compared by 128 bits of keyed hashes, which no source can foresee.
 
 use std::{

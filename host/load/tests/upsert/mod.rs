@@ -500,3 +500,30 @@ async fn a_rejected_record_that_was_replayed_is_no_longer_listed() {
     let places: Vec<_> = listed.iter().map(|row| (row.rejected.stream.as_str(), row.sequence)).collect();
     assert_eq!(places, [("a", 2), ("b", 1)]);
 }
+
+/// Prints how long it takes; asserts only what is shown.
+#[tokio::test]
+async fn folding_a_million_rows() {
+    const ROWS: i64 = 1_000_000;
+    let (world, staging, mut chain) = (World::folder(), Staging::default(), Chain::new());
+    let schema = StreamSchema::new(vec![
+        field("id", DataType::Text),
+        field("v", DataType::Int64),
+        field(SEQUENCE, DataType::Int64),
+        field(BATCH, DataType::Int64),
+    ]);
+    let ints = |of: fn(i64) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..ROWS).map(of))) };
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("customer-{}", n % 500_000))));
+    let rows = RecordBatch::try_new(schema.to_arrow(), vec![ids, ints(|n| n), ints(|n| n), ints(|_| 1)]).unwrap();
+    let segments = vec![staging.stage(0, &schema, &rows)];
+    let lake = lake(&world);
+    lake.load(&chain.seal(vec![upsert(schema, &["id"], segments)]), &staging).await.unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(lake.count(&connection(), "s").await.unwrap(), 500_000);
+    let counted = started.elapsed();
+    let batches = lake.scan(&connection(), "s", None).await.unwrap().collect().await.unwrap();
+    println!("1,000,000 rows of 500,000 keys: counted in {counted:?}, scanned in {:?}", started.elapsed() - counted);
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 500_000);
+    let last = |batch: &RecordBatch| batch.column(1).as_primitive::<Int64Type>().iter().all(|v| v >= Some(500_000));
+    assert!(batches.iter().all(last));
+}
