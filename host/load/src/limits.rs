@@ -110,3 +110,10 @@ pub(crate) const JSONB_BYTES: usize = 250 * 1024 * 1024;
 
 /// Bytes of one value in `jsonb` beside its text.
 pub(crate) const JSONB_VALUE_BYTES: usize = 16;
+
+/// Sweeps of one generation of a table that are told apart. Part of the lake's format: never change it.
+pub const LAKE_SWEEPS: usize = 1_000;
+
+/// Keys of an upserted table that a scan or a count of the lake holds in memory, some 150 bytes each. DuckDB, over
+/// `views.sql`, knows no such limit.
+pub const LAKE_KEYS: usize = 10_000_000;

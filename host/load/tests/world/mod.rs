@@ -41,11 +41,15 @@ impl World {
         Self { place: Place::Folder(tempfile::tempdir().unwrap()), faults: Faults::default() }
     }
 
+    /// A store without folders.
+    pub fn memory() -> Self {
+        Self { place: Place::Memory(Arc::default()), faults: Faults::default() }
+    }
+
     /// A local folder, a store without folders, and the S3 server that `THIMBLE_TEST_S3` names, such as
     /// `http://127.0.0.1:8333`; its bucket is `THIMBLE_TEST_S3_BUCKET` (default `staging`).
     pub fn all() -> Vec<Self> {
-        let memory = Self { place: Place::Memory(Arc::default()), faults: Faults::default() };
-        let mut worlds = vec![Self::folder(), memory];
+        let mut worlds = vec![Self::folder(), Self::memory()];
         if let Ok(endpoint) = std::env::var("THIMBLE_TEST_S3") {
             let bucket = std::env::var("THIMBLE_TEST_S3_BUCKET").unwrap_or_else(|_| "staging".into());
             let unique = hex::encode(Sha256::digest(format!("{:?}", std::time::Instant::now())));
