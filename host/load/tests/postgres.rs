@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod base;
-#[allow(dead_code)]
 #[path = "../../stage/tests/faulty/mod.rs"]
 mod faulty;
 mod postgres_server;
@@ -194,7 +193,7 @@ async fn lossy(base: &Base, before: AtCommit) -> u16 {
                             before().await;
                             target.write_all(&up[..read]).await.ok();
                             // The server has answered, so it has decided.
-                            target.read(&mut down).await.ok();
+                            let _answer = target.read(&mut down).await;
                             lost = true;
                             break;
                         }
