@@ -71,6 +71,9 @@ pub(crate) const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// Encoded chunks that wait to be sent.
 pub(crate) const COPY_CHUNKS_AHEAD: usize = 2;
 
+/// Kibibytes that the server may use for a step of a merge before it writes to disk, where its own setting is smaller.
+pub(crate) const MERGE_MEMORY_KIB: u32 = 32 * 1024;
+
 /// Wait for the answer to a commit, after which its outcome is unknown.
 pub(crate) const COMMIT_WAIT: Duration = Duration::from_secs(300);
 
