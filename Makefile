@@ -46,8 +46,9 @@ fmt: ## Format the tree
 bench: plugins ## Measure, beside floors of the same run
 	$(RELEASE)/thimble-bench $(ARGS)
 
-torture: plugins ## 2,000 kills at random moments
-	TORTURE_KILLS=2000 $(CARGO) test --release --locked -p thimble-tests --test thimble -- --nocapture crash
+torture: plugins ## 2,000 kills at random moments of each kind of sync, and a million simulated ones
+	SIM_SEEDS=1000000 $(CARGO) test --release --locked --workspace --test simulation -- --nocapture
+	TORTURE_KILLS=2000 $(CARGO) test --release --locked --workspace --test thimble -- --nocapture crash::torture
 
 clean: ## Remove build outputs and scratch data
 	$(CARGO) clean

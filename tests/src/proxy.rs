@@ -14,6 +14,9 @@ use tokio::{
     sync::watch,
 };
 
+/// What a client sends to PostgreSQL to commit.
+pub const COMMIT: &[u8] = b"Q\0\0\0\x0bcommit\0";
+
 /// What happens to a connection when its client sends the pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -97,6 +100,11 @@ impl Proxy {
         let rule = Rule { pattern: pattern.to_vec(), left: nth.saturating_sub(1), fault, met: met_sender, released };
         self.shared.rules().push(rule);
         Scripted { met, release }
+    }
+
+    /// Forgets the faults that nobody ran into.
+    pub fn forget(&self) {
+        self.shared.rules().clear();
     }
 
     /// Whether new connections are closed at once, and those that there are.

@@ -12,3 +12,4 @@ mod readers;
 mod readme;
 mod semantics;
 mod serve;
+mod servers;

@@ -106,13 +106,21 @@ impl Worker {
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         events.event(RunEvent::Finished { report: report.clone() });
         let stored = serde_json::to_value(&report).expect("a report is plain data, which always serializes");
-        let outcome = match failure {
+        let outcome = match failure.clone() {
             Some(failure) => RunOutcome::failed(failure, stored),
             None if report.cancelled => RunOutcome::cancelled(stored),
             None => RunOutcome::succeeded(stored),
         };
         failpoints::hit(failpoints::BEFORE_FINISH);
-        self.store.finish(&run.id, &outcome, now_ms()).await
+        match (self.store.finish(&run.id, &outcome, now_ms()).await, failure) {
+            // Whoever overtook this run has written it off already; why it ended is still to be told.
+            (Err(StoreError::Conflict { .. }), Some(failure)) => {
+                let mut run = self.store.run(&run.id).await?;
+                run.failure = Some(failure);
+                Ok(run)
+            }
+            (finished, _) => finished,
+        }
     }
 
     /// A connection with its settings as they are stored, but for those that a backfill changes.

@@ -42,8 +42,8 @@ const IDS: u64 = FILES * ROWS_PER_FILE;
 const ROWS_PER_BATCH: u64 = 100;
 
 /// A lease that a stopped process soon loses.
-pub const LEASE: &str = "1s";
-pub const WAIT: Duration = Duration::from_secs(60);
+const LEASE: &str = "1s";
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A database of a server.
 #[derive(Clone)]
@@ -77,10 +77,9 @@ impl Database {
 
 pub struct Bed {
     pub thimble: Installation,
-    pub mode: Mode,
+    mode: Mode,
     database: Option<Database>,
     folder: TempDir,
-    server: FileServer,
     rounds: u64,
     /// The last version of each id.
     source: BTreeMap<u64, u64>,
@@ -118,8 +117,7 @@ impl Bed {
         }
         let thimble = Installation::new(json!({"c": connection}), settings);
         thimble.install("files");
-        let mut bed =
-            Self { thimble, mode, database, folder, server, rounds: 0, source: BTreeMap::new(), random: 0x2545_f491 };
+        let mut bed = Self { thimble, mode, database, folder, rounds: 0, source: BTreeMap::new(), random: 0x2545_f491 };
         bed.change();
         bed
     }
@@ -255,6 +253,19 @@ pub fn wait_until_stopped(child: &mut Child) {
         assert!(child.try_wait().unwrap().is_none(), "the sync ended before it came to its failpoint");
         assert!(Instant::now() < deadline, "the sync did not come to its failpoint");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets another run take over, once the lease of the stopped one has run out, and go to its end.
+pub fn overtake(bed: &Bed) {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let output = bed.thimble.run(&bed.sync_args());
+        if output.status.success() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody could take over: {}", text(&output));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -1,26 +1,11 @@
 //! Owners that are stopped, overtaken and woken: they end with an error, and each row is there once.
 
-use std::time::{Duration, Instant};
-
 use crate::harness::text;
 
 use super::{
-    bed::{Bed, Mode, Target, WAIT, signal, wait_until_stopped},
+    bed::{Bed, Mode, Target, overtake, signal, wait_until_stopped},
     failpoints,
 };
-
-/// Lets another run take over, once the lease of the stopped one has run out, and go to its end.
-fn overtake(bed: &Bed) {
-    let deadline = Instant::now() + WAIT;
-    loop {
-        let output = bed.thimble.run(&bed.sync_args());
-        if output.status.success() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "nobody could take over: {}", text(&output));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// Which hit of a step is in the middle of a sync; `None` where a run that stops there has nothing left to lose.
 fn hit_of(name: &str) -> Option<u32> {

@@ -64,6 +64,7 @@ pub struct Destination {
     pub tables: Tables,
     pub sessions: Vec<Session>,
     next_session: u64,
+    pub commits: u64,
     pub violation: Option<Violation>,
 }
 
@@ -75,7 +76,7 @@ pub fn key_of(record: u64) -> u64 {
 impl Destination {
     pub fn new(kind: Kind, variant: Variant) -> Self {
         let tables = Tables::default();
-        Self { kind, variant, tables, sessions: Vec::new(), next_session: 0, violation: None }
+        Self { kind, variant, tables, sessions: Vec::new(), next_session: 0, commits: 0, violation: None }
     }
 
     fn locked(&self) -> bool {
@@ -178,6 +179,7 @@ impl Destination {
         }
         (self.tables.seq, self.tables.position) = (batch.seq, batch.to);
         self.tables.committed.insert(batch.seq, batch.sha());
+        self.commits += 1;
     }
 
     /// Every commit leaves rows that are exactly what its position says, and is its owner's right.

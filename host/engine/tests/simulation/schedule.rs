@@ -3,6 +3,7 @@
 
 use crate::{
     control::Process,
+    destination::Destination,
     oracle::{self, Violation},
     owner::Owner,
     staging::MISSING,
@@ -28,6 +29,9 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// Runs that came to their end, well or not.
     pub runs: u64,
+    pub commits: u64,
+    /// Those whose answer nobody got.
+    pub unheard: u64,
 }
 
 /// Runs the life of one seed.
@@ -35,7 +39,9 @@ pub fn simulate(seed: u64, variant: Variant, traced: bool) -> Outcome {
     let world = World::new(seed, variant, traced);
     let mut schedule = Schedule { world, owners: Vec::new(), processes: 0, finished: 0 };
     let violation = schedule.live().err();
-    Outcome { violation, runs: schedule.finished, trace: schedule.world.into_trace() }
+    let Destination { commits, .. } = schedule.world.destination;
+    let unheard = schedule.world.unheard;
+    Outcome { violation, runs: schedule.finished, commits, unheard, trace: schedule.world.into_trace() }
 }
 
 impl Schedule {

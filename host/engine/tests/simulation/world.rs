@@ -95,6 +95,8 @@ pub struct World {
     pub dead: BTreeSet<Process>,
     /// Requests whose sender has given up on them, or died; they arrive some time, or never.
     in_flight: Vec<(Process, Request)>,
+    /// Commits whose answer nobody got.
+    pub unheard: u64,
     /// A fault at one in so many requests; none where it is 0.
     pub fault_every: u64,
     ever_sealed: BTreeSet<u64>,
@@ -123,6 +125,7 @@ impl World {
             records: 5,
             dead: BTreeSet::new(),
             in_flight: Vec::new(),
+            unheard: 0,
             fault_every,
             ever_sealed: BTreeSet::new(),
             backups: (None, None),
@@ -161,7 +164,9 @@ impl World {
             (0, Request::Begin(..)) => Reply::Answer(Answer::Failed(Failure::system("a staged byte flipped"))),
             (0 | 1, _) => Reply::Refused,
             (2, _) => {
+                let before = self.destination.commits;
                 self.serve(by, request);
+                self.unheard += self.destination.commits - before;
                 Reply::Lost
             }
             _ => {
@@ -277,7 +282,9 @@ impl World {
         }
         let index = self.random.index(self.in_flight.len());
         let (by, request) = self.in_flight.swap_remove(index);
+        let before = self.destination.commits;
         let answer = self.serve(by, &request);
+        self.unheard += self.destination.commits - before;
         self.note(|| format!("late: {by:?} {request:?} -> {answer:?}"));
         if matches!(answer, Answer::Blocked) {
             self.in_flight.push((by, request));
