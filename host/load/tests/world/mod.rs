@@ -137,7 +137,9 @@ impl Staging {
     pub fn stage(&self, number: u32, schema: &StreamSchema, batch: &RecordBatch) -> SegmentRef {
         let mut writer = ArrowWriter::try_new(Vec::new(), schema.to_arrow(), None).unwrap();
         writer.write(batch).unwrap();
-        self.stage_bytes(number, schema, writer.into_inner().unwrap().into(), batch.num_rows() as u64)
+        let plain = writer.into_inner().unwrap().into();
+        let segment = self.stage_bytes(number, schema, plain, batch.num_rows() as u64);
+        SegmentRef { checksum: Checksum::of(batch), ..segment }
     }
 
     pub fn stage_bytes(&self, number: u32, schema: &StreamSchema, plain: Bytes, rows: u64) -> SegmentRef {
@@ -196,9 +198,12 @@ impl SegmentSource for Staging {
 pub fn append(stream: &str, segments: Vec<SegmentRef>) -> StreamBatch {
     let emitted = segments.iter().map(|segment| segment.rows).sum();
     let schema = segments.last().map_or_else(schema, |segment| segment.schema.clone());
+    let mut checksum = Checksum::default();
+    segments.iter().for_each(|segment: &SegmentRef| checksum += segment.checksum);
     StreamBatch {
         key: vec!["id".into()],
         counts: Counts { emitted, ..Counts::default() },
+        checksum,
         segments,
         ..StreamBatch::new(stream, schema)
     }
