@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod author;
+mod bad_values;
 mod bad_input;
 mod crash;
 mod formats;

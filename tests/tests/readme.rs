@@ -2,9 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use thimble_fixtures::files::FileServer;
+use thimble_fixtures::{files::FileServer, postgres::PASSWORD};
 
-use crate::harness::{root, text, thimble};
+use crate::{
+    crash::bed::Database,
+    harness::{root, text, thimble},
+};
 
 /// The fenced blocks of a language.
 fn blocks(readme: &str, language: &str) -> Vec<String> {
@@ -25,6 +28,7 @@ async fn the_commands_of_the_readme_work_as_they_stand() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let source = tempfile::tempdir().unwrap();
     std::fs::write(source.path().join("airports.csv"), "iata,name\nABC,Somewhere\nDEF,Elsewhere\n").unwrap();
+    let database = Database::shared("readme").await;
     let server = FileServer::start(source.path(), 0).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [config] = blocks(&readme, "yaml").try_into().unwrap();
@@ -52,6 +56,8 @@ async fn the_commands_of_the_readme_work_as_they_stand() {
             .stdin(Stdio::null())
             .env("PATH", &path)
             .env("SOURCE", server.url("").trim_end_matches('/'))
+            .env("WAREHOUSE", database.server.url(&database.name))
+            .env("WAREHOUSE_PASSWORD", PASSWORD)
             .env("CARGO_TARGET_DIR", built.join("authors"))
             .env("READERS_PYTHON", root().join(".scratch/readers/bin/python"))
             .env_remove("THIMBLE_CONFIG")
@@ -63,5 +69,5 @@ async fn the_commands_of_the_readme_work_as_they_stand() {
         }
         ran += 1;
     }
-    assert!(ran >= 11, "only {ran} commands were found");
+    assert!(ran >= 17, "only {ran} commands were found");
 }

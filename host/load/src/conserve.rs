@@ -4,7 +4,8 @@ use thimble_record::{Counts, SealedBatch, StreamBatch};
 
 use crate::error::LoadError;
 
-/// The counts of each stream of a batch whose staged rows are all loaded as new rows, in the order of the batch.
+/// The counts of each stream of a batch whose staged rows are all loaded as new rows, in the order of the batch. Also
+/// where they are folded when they are read: then nothing is merged by the load.
 ///
 /// # Errors
 /// [`LoadError::NotConserved`] with the first stream that does not add up.

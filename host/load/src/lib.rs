@@ -13,4 +13,4 @@ pub mod postgres;
 
 pub use destination::{Capabilities, Committed, Destination, Refusal, SegmentSource, TableInfo};
 pub use error::{LoadError, Source};
-pub use limits::{EAGER_FILES, SINGLE_PUT_BYTES, SNAPSHOT_EVERY, TABLE_NAME_BYTES};
+pub use limits::{EAGER_FILES, LAKE_KEYS, LAKE_SWEEPS, SINGLE_PUT_BYTES, SNAPSHOT_EVERY, TABLE_NAME_BYTES};

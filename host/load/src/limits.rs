@@ -71,6 +71,9 @@ pub(crate) const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// Encoded chunks that wait to be sent.
 pub(crate) const COPY_CHUNKS_AHEAD: usize = 2;
 
+/// Kibibytes that the server may use for a step of a merge before it writes to disk, where its own setting is smaller.
+pub(crate) const MERGE_MEMORY_KIB: u32 = 32 * 1024;
+
 /// Wait for the answer to a commit, after which its outcome is unknown.
 pub(crate) const COMMIT_WAIT: Duration = Duration::from_secs(300);
 
@@ -110,3 +113,10 @@ pub(crate) const JSONB_BYTES: usize = 250 * 1024 * 1024;
 
 /// Bytes of one value in `jsonb` beside its text.
 pub(crate) const JSONB_VALUE_BYTES: usize = 16;
+
+/// Sweeps of one generation of a table that are told apart. Part of the lake's format: never change it.
+pub const LAKE_SWEEPS: usize = 1_000;
+
+/// Keys of an upserted table that a scan or a count of the lake holds in memory, some 150 bytes each. DuckDB, over
+/// `views.sql`, knows no such limit.
+pub const LAKE_KEYS: usize = 10_000_000;

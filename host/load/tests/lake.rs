@@ -3,6 +3,7 @@
 
 #[path = "../../stage/tests/faulty/mod.rs"]
 mod faulty;
+mod upsert;
 mod world;
 
 use std::{fs, sync::Arc, time::Duration};

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod base;
-#[allow(dead_code)]
 #[path = "../../stage/tests/faulty/mod.rs"]
 mod faulty;
 mod postgres_server;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod base;
-#[allow(dead_code)]
 #[path = "../../stage/tests/faulty/mod.rs"]
 mod faulty;
 mod postgres_server;
@@ -74,7 +73,8 @@ fn stage(staging: &Staging, number: u32, rows: &RecordBatch) -> SegmentRef {
     let compressed = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), wide().to_arrow(), Some(compressed)).unwrap();
     writer.write(rows).unwrap();
-    staging.stage_bytes(number, &wide(), writer.into_inner().unwrap().into(), rows.num_rows() as u64)
+    let segment = staging.stage_bytes(number, &wide(), writer.into_inner().unwrap().into(), rows.num_rows() as u64);
+    SegmentRef { checksum: thimble_record::Checksum::of(rows), ..segment }
 }
 
 fn million(staging: &Staging) -> Vec<SegmentRef> {

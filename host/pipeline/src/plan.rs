@@ -362,3 +362,100 @@ pub fn rejected_target(capabilities: Capabilities) -> Target {
         system: thimble_record::SystemNaming::Thimble,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn partition(id: impl Into<String>) -> Partition {
+        Partition { id: id.into(), descriptor: String::new(), estimated_records: None, estimated_bytes: None }
+    }
+
+    fn planned(partitions: Vec<Partition>, next_state: Option<String>) -> Result<(), Failure> {
+        check("s", &Plan { partitions, next_state })
+    }
+
+    #[test]
+    fn every_limit_of_a_plan_is_crossed_by_one_more() {
+        let many = |count: usize| (0..count).map(|at| partition(at.to_string())).collect::<Vec<_>>();
+        planned(many(MAX_PARTITIONS), Some("x".repeat(MAX_STATE_BYTES))).unwrap();
+        let told = |result: Result<(), Failure>| result.unwrap_err().message;
+        assert!(told(planned(many(MAX_PARTITIONS + 1), None)).contains("100001 partitions"));
+        assert!(told(planned(vec![], Some("x".repeat(MAX_STATE_BYTES + 1)))).contains("state of more than"));
+        assert!(
+            told(planned(vec![partition("x".repeat(MAX_PARTITION_ID_BYTES + 1))], None))
+                .contains("id is empty or over")
+        );
+        assert!(told(planned(vec![partition("")], None)).contains("id is empty or over"));
+        let long = Partition { descriptor: "x".repeat(MAX_DESCRIPTOR_BYTES + 1), ..partition("a") };
+        assert!(told(planned(vec![long], None)).contains("descriptor is over"));
+        assert!(told(planned(vec![partition("a"), partition("a")], None)).contains("`a` twice"));
+    }
+
+    fn stream(name: &str, key: &[&str]) -> Stream {
+        Stream {
+            name: name.into(),
+            schema: StreamSchema::default(),
+            key: key.iter().map(|key| (*key).to_owned()).collect(),
+            methods: vec![ReplicationMethod::Incremental, ReplicationMethod::FullTable],
+            cursor: None,
+        }
+    }
+
+    fn capable(upsert: bool, history: bool) -> Capabilities {
+        Capabilities { max_columns: 1_000, upsert, history }
+    }
+
+    fn chosen_of(catalog: &Catalog, selections: &[StreamSelection], upsert: bool) -> Result<Vec<Chosen>, Failure> {
+        choose(catalog, selections, &SyncRequest::default(), capable(upsert, false), [0; 32])
+    }
+
+    #[test]
+    fn a_selection_of_every_stream_leaves_out_those_that_are_named() {
+        let catalog = Catalog { streams: vec![stream("a", &["id"]), stream("b", &[])] };
+        let every = StreamSelection { mode: Some(Disposition::Append), ..StreamSelection::of(EVERY_STREAM) };
+        let named = StreamSelection { method: Some(ReplicationMethod::FullTable), ..StreamSelection::of("b") };
+        let chosen = chosen_of(&catalog, &[named, every], true).unwrap();
+        let modes: Vec<_> = chosen.iter().map(|chosen| (chosen.stream.name.as_str(), chosen.mode)).collect();
+        assert_eq!(modes, [("a", Disposition::Append), ("b", Disposition::Replace)]);
+        let missing = chosen_of(&catalog, &[StreamSelection::of("c")], true).err().unwrap();
+        assert_eq!(missing.message, "the source has no stream `c`; it has: a, b");
+    }
+
+    #[test]
+    fn a_stream_with_a_key_is_merged_where_the_destination_can() {
+        let catalog = Catalog { streams: vec![stream("a", &["id"]), stream("b", &[])] };
+        let modes =
+            |upsert| chosen_of(&catalog, &[], upsert).unwrap().iter().map(|chosen| chosen.mode).collect::<Vec<_>>();
+        assert_eq!(modes(true), [Disposition::Upsert, Disposition::Append]);
+        assert_eq!(modes(false), [Disposition::Append, Disposition::Append]);
+        let history = StreamSelection { mode: Some(Disposition::History), ..StreamSelection::of("a") };
+        assert!(chosen_of(&catalog, &[history], true).err().unwrap().message.contains("cannot hold mode History"));
+    }
+
+    #[test]
+    fn a_run_begins_a_generation_a_pass_or_nothing() {
+        let catalog = Catalog { streams: vec![stream("a", &["id"])] };
+        let of = |mode, method| {
+            let selection = StreamSelection { mode: Some(mode), method: Some(method), ..StreamSelection::of("a") };
+            chosen_of(&catalog, &[selection], true).unwrap().remove(0)
+        };
+        let read = StreamPosition { completed: Some("7".into()), ..StreamPosition::default() };
+        let begun = |chosen: &Chosen, backfill| {
+            let mut position = read.clone();
+            begin(chosen, &mut position, BatchSeq(5), backfill);
+            position
+        };
+        let incremental = of(Disposition::Upsert, ReplicationMethod::Incremental);
+        assert_eq!(begun(&incremental, false), read);
+        let full = of(Disposition::Upsert, ReplicationMethod::FullTable);
+        assert_eq!(begun(&full, false), StreamPosition { pass: Some(BatchSeq(5)), ..StreamPosition::default() });
+        assert_eq!(begun(&full, true), read);
+        let replaced = begun(&of(Disposition::Replace, ReplicationMethod::FullTable), false);
+        assert_eq!((replaced.generation.0, replaced.refreshing, replaced.first_batch), (1, true, BatchSeq(5)));
+        let mut again = replaced.clone();
+        begin(&of(Disposition::Replace, ReplicationMethod::FullTable), &mut again, BatchSeq(6), false);
+        assert_eq!(again, replaced, "a refresh under way goes on");
+    }
+}

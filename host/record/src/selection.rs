@@ -102,19 +102,23 @@ pub struct StreamSelection {
     /// Fields whose values are replaced by `***` before they are staged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mask: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub nested: Nesting,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub contract: Contract,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deletes: DeleteMode,
     /// Records that a full read no longer meets count as deleted. Needs full-table with upsert or history.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub infer_deletes: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub max_rejected: MaxRejected,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub system_columns: SystemNaming,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl StreamSelection {

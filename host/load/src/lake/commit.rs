@@ -7,9 +7,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thimble_record::{BatchSeq, Counts, Epoch, Generation, Position, StreamSchema, WriteMode};
+use thimble_record::{
+    BatchSeq, Counts, DataType, DeleteMode, Epoch, Field, Generation, Position, StreamBatch, StreamSchema,
+    SystemColumn, SystemNaming, WriteMode,
+};
 
-use crate::limits::SNAPSHOT_EVERY;
+use crate::limits::{LAKE_SWEEPS, SNAPSHOT_EVERY};
 
 /// The only format so far.
 pub const FORMAT: u32 = 1;
@@ -44,7 +47,8 @@ pub struct StreamCommit {
     pub stream: String,
     /// Folder of the table in the connection's folder.
     pub table: String,
-    pub mode: WriteMode,
+    #[serde(default)]
+    pub reading: Reading,
     pub generation: Generation,
     /// Whether `generation` is a full refresh under way or ended by `swap`.
     #[serde(default)]
@@ -55,6 +59,65 @@ pub struct StreamCommit {
     pub schema: StreamSchema,
     pub counts: Counts,
     pub files: Vec<DataFile>,
+    /// The batch that ended a full read whose deletes are inferred names the batch that began it: what no batch from that
+    /// one on has written is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<BatchSeq>,
+}
+
+/// How a table is read from its files. What the newest commit says holds for the whole table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reading {
+    pub mode: WriteMode,
+    /// Columns that identify a row; in a subtable, a root record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
+    pub deletes: DeleteMode,
+    pub system: SystemNaming,
+    /// In a subtable, the stream that its rows were taken out of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+}
+
+impl Reading {
+    /// How a part of a batch wants its table to be read.
+    pub(crate) fn of(part: &StreamBatch) -> Self {
+        let StreamBatch { mode, key, deletes, system, root, .. } = part;
+        Self { mode: *mode, key: key.clone(), deletes: *deletes, system: *system, root: root.clone() }
+    }
+
+    /// Whether the last row of each key is what readers see.
+    pub(crate) fn folds(&self) -> bool {
+        self.mode == WriteMode::Upsert && self.root.is_none()
+    }
+
+    /// Why a table cannot be read so, with this schema.
+    pub(crate) fn refuse(&self, schema: &StreamSchema) -> Option<String> {
+        match self.mode {
+            WriteMode::Append => return None,
+            WriteMode::History => return Some("the lake cannot hold the versions of each key".into()),
+            WriteMode::Upsert if self.key.is_empty() => return Some("rows without a key cannot be upserted".into()),
+            WriteMode::Upsert => {}
+        }
+        let system: &[SystemColumn] = if self.root.is_some() {
+            &[SystemColumn::RootSequence]
+        } else {
+            &[SystemColumn::Sequence, SystemColumn::Batch]
+        };
+        let mut needed =
+            self.key.iter().map(String::as_str).chain(system.iter().map(|column| self.system.name(*column)));
+        let missing = needed.find(|name| schema.field(name).is_none())?;
+        Some(format!("its rows are upserted, but have no column `{missing}`"))
+    }
+}
+
+/// A full read that ended: rows whose last version no batch from `since` on has written count as deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    pub since: BatchSeq,
+    /// When it was committed; milliseconds since the epoch.
+    pub at: i64,
 }
 
 /// One Parquet file.
@@ -92,6 +155,35 @@ pub struct TableState {
 pub struct GenerationState {
     pub schema: StreamSchema,
     pub files: Vec<DataFile>,
+    #[serde(default)]
+    pub reading: Reading,
+    /// Each later one reaches further. Of more than [`LAKE_SWEEPS`], the oldest are taken as one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sweeps: Vec<Sweep>,
+}
+
+impl GenerationState {
+    /// The schema that readers see: with a column for deletions where only sweeps know of some.
+    pub fn visible_schema(&self) -> StreamSchema {
+        let mut schema = self.schema.clone();
+        let name = self.reading.system.name(SystemColumn::DeletedAt);
+        let marks = self.reading.folds() && self.reading.deletes == DeleteMode::Soft && !self.sweeps.is_empty();
+        if marks && schema.field(name).is_none() {
+            schema.fields.push(Field { name: name.into(), data_type: DataType::TimestampTz, nullable: true });
+        }
+        schema
+    }
+
+    fn sweep(&mut self, sweep: Sweep) {
+        if self.sweeps.last().is_some_and(|last| last.since >= sweep.since) {
+            return;
+        }
+        self.sweeps.push(sweep);
+        if self.sweeps.len() > LAKE_SWEEPS {
+            // The second reaches further than the first, so that only some times of deletion become later.
+            self.sweeps.remove(0);
+        }
+    }
 }
 
 impl TableState {
@@ -141,6 +233,10 @@ impl LakeState {
             let generation = table.generations.entry(stream.generation).or_default();
             generation.schema.clone_from(&stream.schema);
             generation.files.extend(stream.files.iter().cloned());
+            generation.reading.clone_from(&stream.reading);
+            if let Some(since) = stream.sweep {
+                generation.sweep(Sweep { since, at: record.committed_at });
+            }
             if visible != table.visible {
                 table.visible = visible;
                 table.visible_since = record.committed_at;
@@ -231,6 +327,19 @@ mod tests {
             let expected = expected.map(|visible| visible.map(Generation));
             assert_eq!(after.ok(), expected, "{visible:?} {refreshing} {generation} {swap}");
         }
+    }
+
+    #[test]
+    fn sweeps_are_bounded_and_each_reaches_further() {
+        let mut state = GenerationState::default();
+        for since in [1, 3, 2, 3, 4] {
+            state.sweep(Sweep { since: BatchSeq(since), at: 10 * since as i64 });
+        }
+        assert_eq!(state.sweeps.iter().map(|sweep| sweep.since.0).collect::<Vec<_>>(), [1, 3, 4]);
+        for since in 5..=LAKE_SWEEPS as u64 + 2 {
+            state.sweep(Sweep { since: BatchSeq(since), at: 0 });
+        }
+        assert_eq!((state.sweeps.len(), state.sweeps[0]), (LAKE_SWEEPS, Sweep { since: BatchSeq(3), at: 30 }));
     }
 
     #[test]

@@ -6,12 +6,13 @@
 use std::path::{Path as FilePath, PathBuf};
 
 use serde::Serialize;
-use thimble_record::{BatchSeq, ConnectionId, DataType, Generation};
+use thimble_record::{BatchSeq, ConnectionId, Generation};
 
 use super::{
     Lake,
-    commit::{CommitRecord, DataFile, GenerationState, LakeState, TableState},
+    commit::{CommitRecord, DataFile, LakeState, TableState},
     names,
+    views::heading,
 };
 use crate::{
     error::LoadError,
@@ -128,64 +129,6 @@ impl Lake {
         let object = format!("{connection}/{table}/current");
         Err(LoadError::store("switch", &object, object_store::Error::Generic { store: "file", source }))
     }
-
-    /// DuckDB statements that make each stream a view of its committed files.
-    fn views(&self, connection: &ConnectionId, state: &LakeState) -> String {
-        let mut sql = heading(state.seq);
-        for (stream, table) in &state.tables {
-            let Some((generation, visible)) = table.current() else { continue };
-            let folder = self.location(names::generation(connection, &table.table, generation).as_ref());
-            let locations: Vec<_> = visible.files.iter().map(|file| self.location(&file.path)).collect();
-            sql.push_str(&view(stream, visible, &folder, &locations));
-        }
-        sql
-    }
-}
-
-fn heading(seq: BatchSeq) -> String {
-    format!("-- Views of the lake for DuckDB, after batch {seq}. Rewritten after each commit.\n")
-}
-
-/// One view. Beyond [`EAGER_FILES`] it reads the generation's folder, which may show a batch just before its commit.
-fn view(stream: &str, visible: &GenerationState, folder: &str, locations: &[String]) -> String {
-    let name = identifier(stream);
-    let files = match locations.len() {
-        0 => return format!("CREATE OR REPLACE VIEW {name} AS {};\n", empty_select(visible)),
-        1..=EAGER_FILES => locations.iter().map(|file| literal(file)).collect::<Vec<_>>().join(",\n  "),
-        _ => literal(&format!("{folder}/*.parquet")),
-    };
-    format!("CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet([\n  {files}\n], union_by_name = true);\n")
-}
-
-/// A view without rows, for a table without files.
-fn empty_select(visible: &GenerationState) -> String {
-    let column = |name: &str, data_type| format!("NULL::{} AS {}", duckdb_type(data_type), identifier(name));
-    let columns: Vec<_> = visible.schema.fields.iter().map(|field| column(&field.name, field.data_type)).collect();
-    let columns = if columns.is_empty() { "NULL AS nothing".to_owned() } else { columns.join(", ") };
-    format!("SELECT {columns} WHERE false")
-}
-
-fn duckdb_type(data_type: DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Text | DataType::Json => "VARCHAR".into(),
-        DataType::Bytes => "BLOB".into(),
-        DataType::Date => "DATE".into(),
-        DataType::Time => "TIME".into(),
-        DataType::Timestamp => "TIMESTAMP".into(),
-        DataType::TimestampTz => "TIMESTAMPTZ".into(),
-    }
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(unix)]
@@ -211,32 +154,4 @@ fn switch_link(folder: &FilePath, target: &str) -> std::io::Result<()> {
         _ => link(target, &staged)?,
     }
     std::fs::rename(&staged, &current)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use thimble_record::{Field, StreamSchema};
-
-    #[test]
-    fn names_and_paths_cannot_break_out_of_the_statement() {
-        let sql = view("a\"; drop --", &GenerationState::default(), "f", &["it's.parquet".into()]);
-        assert!(sql.contains("VIEW \"a\"\"; drop --\" AS"));
-        assert!(sql.contains("'it''s.parquet'"));
-    }
-
-    #[test]
-    fn a_table_without_files_is_an_empty_view_with_its_columns() {
-        let field = Field { name: "n".into(), data_type: DataType::Decimal(10, 2), nullable: true };
-        let state = GenerationState { schema: StreamSchema::new(vec![field]), files: vec![] };
-        assert_eq!(empty_select(&state), "SELECT NULL::DECIMAL(10, 2) AS \"n\" WHERE false");
-    }
-
-    #[test]
-    fn a_view_of_very_many_files_reads_the_folder() {
-        let state = GenerationState::default();
-        let files = |count: usize| (0..count).map(|n| format!("g0/{n}.parquet")).collect::<Vec<_>>();
-        assert!(view("s", &state, "g0", &files(EAGER_FILES)).contains("g0/1999.parquet"));
-        assert!(view("s", &state, "g0", &files(EAGER_FILES + 1)).contains("'g0/*.parquet'"));
-    }
 }

@@ -9,7 +9,7 @@ use thimble_record::{Checksum, Counts, LoadOutcome, SealedBatch};
 use super::{
     Lake,
     client::Created,
-    commit::{CommitRecord, DataFile, FORMAT, LakeState, StreamCommit, has_snapshot},
+    commit::{CommitRecord, DataFile, FORMAT, LakeState, Reading, StreamCommit, has_snapshot},
     names,
 };
 use crate::{conserve, destination::SegmentSource, error::LoadError, limits::FILES_AT_ONCE};
@@ -112,6 +112,9 @@ fn admit(state: &LakeState, batch: &SealedBatch) -> Result<(), String> {
         state
             .visible_after(&stream.stream, stream.refreshing, stream.generation, stream.swap)
             .map_err(in_connection)?;
+        if let Some(reason) = Reading::of(stream).refuse(&stream.schema) {
+            return Err(in_connection(format!("stream {:?}: {reason}", stream.stream)));
+        }
     }
     Ok(())
 }
@@ -133,13 +136,14 @@ fn record(
         streams.push(StreamCommit {
             stream: stream.stream.clone(),
             table: names::table_name(&stream.stream),
-            mode: stream.mode,
+            reading: Reading::of(stream),
             generation: stream.generation,
             refreshing: stream.refreshing,
             swap: stream.swap,
             schema: stream.schema.clone(),
             counts: *counts,
             files,
+            sweep: stream.sweep,
         });
     }
     let mut record = CommitRecord {

@@ -16,16 +16,30 @@
 //! `views.sql` name committed files only. These derived files are written after the record; the next fence repairs what
 //! a crash, or an owner that was shut out, left wrong in them.
 
+//!
+//! Upsert is done by readers: data files never change and are the staged bytes, so `current` holds every version of every
+//! row. [`Lake::scan`] and the views of `views.sql` show
+//! - of each key, the row with the greatest sequence (then batch);
+//! - of a key whose last row marks a deletion: nothing (hard), or its last row without a mark, as it was but for the time
+//!   of the deletion (soft; the mark itself where no other row is there);
+//! - a key whose last row no batch of an ended full read has written like one deleted when that read was committed;
+//! - of a subtable of such a stream, the rows of root rows that are shown.
+//!
+//! What the newest commit says of mode, key and deletions holds for the whole table. All staged rows count as loaded,
+//! none as merged. It is taken for granted that a row's batch column is the number of the batch that it came in.
+
 mod client;
 mod collect;
 pub mod commit;
 mod derived;
 mod fence;
 mod load;
+mod merge;
 mod names;
 mod read;
 mod rejects;
 mod state;
+mod views;
 mod write;
 
 use std::{
@@ -45,7 +59,7 @@ pub use read::{Scan, Table};
 use crate::{
     destination::{Capabilities, Committed, Destination, Refusal, SegmentSource, TableInfo},
     error::LoadError,
-    limits::LAKE_COLUMNS,
+    limits::{LAKE_COLUMNS, LAKE_KEYS},
     objects::{self, Objects},
 };
 use client::Client;
@@ -66,6 +80,10 @@ pub struct Lake {
     fenced: Arc<Mutex<HashMap<ConnectionId, Epoch>>>,
     /// The last batch that all derived files were written after, by connection.
     derived: Arc<Mutex<HashMap<ConnectionId, BatchSeq>>>,
+    /// Rows of tables that have to be read to be counted.
+    counted: Arc<Mutex<read::Counted>>,
+    /// Keys of one table that are held in memory.
+    keys: usize,
 }
 
 impl Lake {
@@ -96,6 +114,13 @@ impl Lake {
         self
     }
 
+    /// Replaces the limit of keys that a scan holds, [`LAKE_KEYS`].
+    #[must_use]
+    pub fn with_keys(mut self, keys: usize) -> Self {
+        self.keys = keys;
+        self
+    }
+
     fn with_objects(objects: Objects) -> Self {
         Self {
             client: Client { objects },
@@ -103,6 +128,8 @@ impl Lake {
             known: Arc::default(),
             fenced: Arc::default(),
             derived: Arc::default(),
+            counted: Arc::default(),
+            keys: LAKE_KEYS,
         }
     }
 

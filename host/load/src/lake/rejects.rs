@@ -15,7 +15,7 @@ impl Lake {
         after: Option<(String, i64)>,
         limit: usize,
     ) -> Result<Vec<RejectedRow>, LoadError> {
-        if !Self::tables(self, connection).await?.iter().any(|table| table.stream == REJECTED_STREAM) {
+        if self.state(connection).await?.tables.get(REJECTED_STREAM).and_then(|table| table.current()).is_none() {
             return Ok(Vec::new());
         }
         let mut batches = self.scan(connection, REJECTED_STREAM, None).await?.batches;

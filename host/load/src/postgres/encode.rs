@@ -105,9 +105,9 @@ impl Values<'_> {
             Self::Boolean(array) => out.extend_from_slice(&[0, 0, 0, 1, u8::from(array.value(row))]),
             Self::Int64(values) | Self::Time(values) => eight(values[row].to_be_bytes(), out),
             Self::Float64(values) => eight(values[row].to_be_bytes(), out),
-            Self::Timestamp(values) => eight(values[row].wrapping_sub(EPOCH_MICROS).to_be_bytes(), out),
+            Self::Timestamp(values) => eight(micros(values[row]).to_be_bytes(), out),
             Self::Date(values) => {
-                let days = values[row].wrapping_sub(EPOCH_DAYS).to_be_bytes();
+                let days = days(values[row]).to_be_bytes();
                 out.extend_from_slice(&[0, 0, 0, 4, days[0], days[1], days[2], days[3]]);
             }
             Self::Decimal(values, scale) => numeric::encode(values[row], *scale, out),
@@ -121,6 +121,17 @@ impl Values<'_> {
             }
         }
     }
+}
+
+/// Microseconds since the server's epoch. Those that it has no room for become some that it refuses: the ends of its range
+/// would be taken for infinity.
+fn micros(value: i64) -> i64 {
+    value.checked_sub(EPOCH_MICROS).unwrap_or(i64::MIN).clamp(i64::MIN + 1, i64::MAX - 1)
+}
+
+/// Days since the server's epoch, in the same way.
+fn days(value: i32) -> i32 {
+    value.checked_sub(EPOCH_DAYS).unwrap_or(i32::MIN).clamp(i32::MIN + 1, i32::MAX - 1)
 }
 
 fn eight(value: [u8; 8], out: &mut Vec<u8>) {

@@ -2,9 +2,11 @@
 
 use thimble_record::{StreamBatch, SystemColumn, WriteMode};
 
+use tokio_postgres::error::SqlState;
+
 use super::{
     client::Session,
-    names,
+    names, sqlstate,
     state::Place,
     table::{Table, list},
 };
@@ -97,23 +99,57 @@ pub(super) async fn ensure_key(
         if history {
             begin_history(session, part, table, keyed).await?;
         } else {
-            keep_last(session, table, keyed).await?;
+            let removed = keep_last(session, table, keyed).await?;
+            if removed > 0 {
+                tracing::warn!(
+                    table = table.sql,
+                    removed,
+                    "rows of the same key were merged: the table now has one for each"
+                );
+            }
         }
     }
+    session.run("create the unique index of", &table.sql, &unique(part, table, keyed)).await
+}
+
+/// The statement that makes the unique index.
+fn unique(part: &StreamBatch, table: &Table, keyed: &Keyed) -> String {
+    let history = part.mode == WriteMode::History;
     let mut columns: Vec<&str> = keyed.key.iter().map(String::as_str).collect();
-    let name = {
-        columns.push(if history { "current" } else { "all" });
-        names::index_name(names::KEY_INDEX, &table.name, &columns)
-    };
+    columns.push(if history { "current" } else { "all" });
+    let name = names::index_name(names::KEY_INDEX, &table.name, &columns);
     let current = names::quoted(part.system.name(SystemColumn::Current));
-    let sql = format!(
+    format!(
         "create unique index {} on {} ({}) nulls not distinct{}",
         names::quoted(&name),
         table.sql,
         keyed.list(""),
         if history { format!(" where {current}") } else { String::new() }
-    );
-    session.run("create the unique index of", &table.sql, &sql).await
+    )
+}
+
+/// Makes the unique index of a table that was just filled. Returns how many rows were merged for it.
+pub(super) async fn make_over_rows(
+    session: &Session,
+    part: &StreamBatch,
+    table: &Table,
+    keyed: &Keyed,
+) -> Result<u64, LoadError> {
+    let sql = unique(part, table, keyed);
+    session.run("begin to index", &table.sql, "savepoint thimble_index").await?;
+    // Mostly no key comes twice, and then nothing has to be sorted by hand.
+    let removed = match session.client.batch_execute(&sql).await {
+        Ok(()) => 0,
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            session.run("begin again to index", &table.sql, "rollback to savepoint thimble_index").await?;
+            let removed = keep_last(session, table, keyed).await?;
+            session.run("create the unique index of", &table.sql, &sql).await?;
+            removed
+        }
+        Err(error) => return Err(sqlstate::failed("create the unique index of", &table.sql, &error)),
+    };
+    session.run("index", &table.sql, "release savepoint thimble_index").await?;
+    Ok(removed)
 }
 
 /// Makes sure that a subtable has an index on the root's key.
@@ -138,8 +174,8 @@ pub(super) async fn ensure_root(
     session.run("create the index of", &table.sql, &sql).await
 }
 
-/// Of the rows of each key, keeps the one with the greatest sequence: the stream was appended until now.
-async fn keep_last(session: &Session, table: &Table, keyed: &Keyed) -> Result<(), LoadError> {
+/// Of the rows of each key, keeps the one with the greatest sequence. Returns how many others there were.
+async fn keep_last(session: &Session, table: &Table, keyed: &Keyed) -> Result<u64, LoadError> {
     let sql = format!(
         "delete from {t} t using (select ctid, row_number() over (partition by {key} order by {sequence} desc nulls last, \
          ctid desc) as place from {t}) d where t.ctid = d.ctid and d.place > 1",
@@ -147,15 +183,7 @@ async fn keep_last(session: &Session, table: &Table, keyed: &Keyed) -> Result<()
         key = keyed.list(""),
         sequence = names::quoted(&keyed.sequence)
     );
-    let removed = session.change("merge the rows of", &table.sql, &sql, &[]).await?;
-    if removed > 0 {
-        tracing::warn!(
-            table = table.sql,
-            removed,
-            "rows of the same key were merged, as the stream's table now has one for each"
-        );
-    }
-    Ok(())
+    session.change("merge the rows of", &table.sql, &sql, &[]).await
 }
 
 /// Makes versions of the rows that a table has: the stream was not a history until now.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     destination::{Committed, SegmentSource},
     error::LoadError,
-    limits::COMMIT_WAIT,
+    limits::{COMMIT_WAIT, MERGE_MEMORY_KIB},
 };
 
 /// What is to become of the transaction.
@@ -125,6 +125,11 @@ impl<'a> Load<'a> {
         self.admit(&state).map_err(|reason| self.conflict(&reason))?;
         self.take_row(&state).await?;
         self.known = self.place.known(self.session).await?;
+        let memory = format!(
+            "select set_config('work_mem', '{MERGE_MEMORY_KIB}kB', true) \
+             where pg_size_bytes(current_setting('work_mem')) < {MERGE_MEMORY_KIB} * 1024"
+        );
+        self.session.run("set up a merge in", &self.place.commits, &memory).await?;
         let (mut counts, mut checksums, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (index, part) in self.batch.streams.iter().enumerate() {
             let (part_counts, copied) = self.part(index, part).await?;

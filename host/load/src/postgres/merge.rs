@@ -53,12 +53,16 @@ pub(super) async fn upsert(
     table: &Table,
 ) -> Result<(u64, Copied), LoadError> {
     let keyed = Keyed::new(part, table)?;
+    let winners = make_winners(load, index, part, table, &keyed).await?;
+    let staged_deletions = part.schema.field(part.system.name(SystemColumn::DeletedAt)).is_some();
+    if table.made && winners.is_none() && !staged_deletions {
+        return fill(load, part, table, &keyed).await;
+    }
     index::ensure_key(load.session, load.place, part, table, &keyed).await?;
     let name = format!("_thimble_staged_{index}");
     table.make_staged(load.session, &name).await?;
     let staged = format!("pg_temp.{name}");
     let copied = load.copy(part, table, &staged).await?;
-    let winners = make_winners(load, index, part, table, &keyed).await?;
     if let Some(winners) = &winners {
         load.winners.insert(part.stream.clone(), winners.clone());
     }
@@ -75,6 +79,13 @@ pub(super) async fn upsert(
     merge.sweep().await?;
     load.session.run("drop a temporary table of", &table.sql, &format!("drop table {}", merge.staged)).await?;
     Ok((new, copied))
+}
+
+/// Fills a table that was just made: the index is made over all rows at once, which is much quicker.
+async fn fill(load: &Load<'_>, part: &StreamBatch, table: &Table, keyed: &Keyed) -> Result<(u64, Copied), LoadError> {
+    let copied = load.copy(part, table, &table.sql).await?;
+    let removed = index::make_over_rows(load.session, part, table, keyed).await?;
+    Ok((copied.rows.saturating_sub(removed), copied))
 }
 
 /// Makes the tables of winners, where subtables need them.
@@ -128,10 +139,20 @@ impl Merge<'_> {
             (Some(deleted), DeleteMode::Soft) => (format!(" where {deleted} is null"), String::new()),
             (Some(deleted), DeleteMode::Hard) => (String::new(), format!(" where {deleted} is null")),
         };
-        let last =
-            format!("select distinct on ({key}) {columns} from {staged}{before} order by {key}, {sequence} desc");
+        let last = if self.has_duplicates().await? {
+            format!("select distinct on ({key}) {columns} from {staged}{before} order by {key}, {sequence} desc")
+        } else {
+            format!("select {columns} from {staged}{before}")
+        };
         let last = if after.is_empty() { last } else { format!("select {columns} from ({last}) w{after}") };
         self.insert(&columns, &last, &set, true).await
+    }
+
+    /// Whether a key is staged more than once. Asking is much cheaper than sorting all rows.
+    async fn has_duplicates(&self) -> Result<bool, LoadError> {
+        let (staged, key) = (&self.staged, self.keyed.list(""));
+        let sql = format!("select 1 from {staged} group by {key} having count(*) > 1 limit 1");
+        Ok(!self.load.session.rows("look at the keys in", &self.table.sql, &sql, &[]).await?.is_empty())
     }
 
     /// Marks deleted rows, and keeps the mark of those that were never seen.

@@ -41,11 +41,15 @@ impl World {
         Self { place: Place::Folder(tempfile::tempdir().unwrap()), faults: Faults::default() }
     }
 
+    /// A store without folders.
+    pub fn memory() -> Self {
+        Self { place: Place::Memory(Arc::default()), faults: Faults::default() }
+    }
+
     /// A local folder, a store without folders, and the S3 server that `THIMBLE_TEST_S3` names, such as
     /// `http://127.0.0.1:8333`; its bucket is `THIMBLE_TEST_S3_BUCKET` (default `staging`).
     pub fn all() -> Vec<Self> {
-        let memory = Self { place: Place::Memory(Arc::default()), faults: Faults::default() };
-        let mut worlds = vec![Self::folder(), memory];
+        let mut worlds = vec![Self::folder(), Self::memory()];
         if let Ok(endpoint) = std::env::var("THIMBLE_TEST_S3") {
             let bucket = std::env::var("THIMBLE_TEST_S3_BUCKET").unwrap_or_else(|_| "staging".into());
             let unique = hex::encode(Sha256::digest(format!("{:?}", std::time::Instant::now())));
@@ -133,7 +137,9 @@ impl Staging {
     pub fn stage(&self, number: u32, schema: &StreamSchema, batch: &RecordBatch) -> SegmentRef {
         let mut writer = ArrowWriter::try_new(Vec::new(), schema.to_arrow(), None).unwrap();
         writer.write(batch).unwrap();
-        self.stage_bytes(number, schema, writer.into_inner().unwrap().into(), batch.num_rows() as u64)
+        let plain = writer.into_inner().unwrap().into();
+        let segment = self.stage_bytes(number, schema, plain, batch.num_rows() as u64);
+        SegmentRef { checksum: Checksum::of(batch), ..segment }
     }
 
     pub fn stage_bytes(&self, number: u32, schema: &StreamSchema, plain: Bytes, rows: u64) -> SegmentRef {
@@ -192,9 +198,12 @@ impl SegmentSource for Staging {
 pub fn append(stream: &str, segments: Vec<SegmentRef>) -> StreamBatch {
     let emitted = segments.iter().map(|segment| segment.rows).sum();
     let schema = segments.last().map_or_else(schema, |segment| segment.schema.clone());
+    let mut checksum = Checksum::default();
+    segments.iter().for_each(|segment: &SegmentRef| checksum += segment.checksum);
     StreamBatch {
         key: vec!["id".into()],
         counts: Counts { emitted, ..Counts::default() },
+        checksum,
         segments,
         ..StreamBatch::new(stream, schema)
     }
