@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use thimble_fixtures::{
     files::{FileServer, set_modified},
@@ -242,18 +243,50 @@ impl Bed {
 }
 
 /// The state of a process as the kernel names it: `T` is stopped; `None` where it is gone.
-pub fn state_of(pid: u32) -> Option<char> {
+fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].trim_start().chars().next()
 }
 
 /// Waits until a process has stopped itself.
-pub fn wait_until_stopped(child: &mut Child) {
+fn wait_until_stopped(child: &mut Child) {
     let deadline = Instant::now() + WAIT;
     while state_of(child.id()) != Some('T') {
         assert!(child.try_wait().unwrap().is_none(), "the sync ended before it came to its failpoint");
         assert!(Instant::now() < deadline, "the sync did not come to its failpoint");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A transaction that holds the control database's write lock.
+pub struct ControlLock(SqliteConnection);
+
+impl ControlLock {
+    /// Waits for the lock so long, and answers `None` where somebody else keeps it.
+    pub async fn take(thimble: &Installation, patience: Duration) -> Option<Self> {
+        let file = thimble.data().join("thimble.db");
+        assert!(file.exists(), "the control database has another name now");
+        let options = SqliteConnectOptions::new().filename(file).busy_timeout(patience);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let locked = sqlx::query("begin immediate").execute(&mut connection).await;
+        locked.is_ok().then_some(Self(connection))
+    }
+
+    pub async fn release(mut self) {
+        sqlx::query("rollback").execute(&mut self.0).await.unwrap();
+        self.0.close().await.unwrap();
+    }
+}
+
+/// Whether a process that is stopped now holds the control database's lock: its renewal may have been at work. Nobody can
+/// overtake it then.
+pub async fn holds_control_lock(thimble: &Installation) -> bool {
+    match ControlLock::take(thimble, Duration::from_millis(500)).await {
+        Some(lock) => {
+            lock.release().await;
+            false
+        }
+        None => true,
     }
 }
 
@@ -274,4 +307,20 @@ pub fn overtake(bed: &Bed) {
 pub fn signal(child: &Child, name: &str) {
     let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
     assert!(sent.unwrap().success(), "SIG{name} could not be sent");
+}
+
+impl Bed {
+    /// Starts a sync and waits until it has stopped itself at a failpoint, without a lock that others need.
+    pub async fn stop_at(&self, point: &str) -> Child {
+        for _ in 0..10 {
+            let mut child = self.spawn(Some(&format!("{point}:stop")));
+            wait_until_stopped(&mut child);
+            if !holds_control_lock(&self.thimble).await {
+                return child;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        panic!("a sync that stops at {point} always holds the control database's lock");
+    }
 }
