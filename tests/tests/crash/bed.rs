@@ -207,7 +207,12 @@ impl Bed {
 
     /// The destination holds exactly what the source has.
     pub async fn assert_exact(&self, after: &str) {
-        self.assert_rows(&self.rows().await, |id| self.source.get(&id).copied(), after);
+        self.compare(&self.rows().await, |id| self.source.get(&id).copied()).assert_none(after);
+    }
+
+    /// How the destination differs from the source.
+    pub async fn differences(&self) -> Differences {
+        self.compare(&self.rows().await, |id| self.source.get(&id).copied())
     }
 
     /// The table is whole: that of the last refresh that ended, or of the one before.
@@ -219,26 +224,38 @@ impl Bed {
             version.is_some_and(|version| version == newest || version + 1 == newest),
             "after {after}: readers see version {version:?}; the source is at {newest}"
         );
-        self.assert_rows(&rows, |_| version, after);
+        self.compare(&rows, |_| version).assert_none(after);
     }
 
-    fn assert_rows(&self, rows: &[(u64, u64)], expected: impl Fn(u64) -> Option<u64>, after: &str) {
+    fn compare(&self, rows: &[(u64, u64)], expected: impl Fn(u64) -> Option<u64>) -> Differences {
         let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (id, version) in rows {
             seen.entry(*id).or_default().push(*version);
         }
-        let lost: Vec<_> = self.source.keys().filter(|id| !seen.contains_key(id)).collect();
-        let doubled: Vec<_> = seen.iter().filter(|(_, versions)| versions.len() > 1).collect();
-        let wrong: Vec<_> =
-            (seen.iter()).filter(|(id, versions)| versions.len() == 1 && expected(**id) != Some(versions[0])).collect();
+        let wrong = |id: u64, versions: &[u64]| versions.len() == 1 && expected(id) != Some(versions[0]);
+        Differences {
+            lost: self.source.keys().copied().filter(|id| !seen.contains_key(id)).collect(),
+            doubled: seen.iter().filter(|(_, versions)| versions.len() > 1).map(|(id, _)| *id).collect(),
+            wrong: seen.iter().filter(|(id, versions)| wrong(**id, versions)).map(|(id, _)| *id).collect(),
+        }
+    }
+}
+
+/// Ids that a destination does not hold as it should.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Differences {
+    pub lost: Vec<u64>,
+    pub doubled: Vec<u64>,
+    /// Not there in the last version, or never in the source.
+    pub wrong: Vec<u64>,
+}
+
+impl Differences {
+    fn assert_none(&self, after: &str) {
+        let Self { lost, doubled, wrong } = self;
         let counts = (lost.len(), doubled.len(), wrong.len());
-        assert!(
-            counts == (0, 0, 0),
-            "after {after}: (lost, doubled, wrong) = {counts:?}: {:?} {:?} {:?}",
-            &lost[..lost.len().min(5)],
-            &doubled[..doubled.len().min(5)],
-            &wrong[..wrong.len().min(5)]
-        );
+        let first: Vec<_> = [lost, doubled, wrong].iter().map(|ids| &ids[..ids.len().min(5)]).collect();
+        assert!(counts == (0, 0, 0), "after {after}: (lost, doubled, wrong) = {counts:?}, such as {first:?}");
     }
 }
 
