@@ -3,15 +3,16 @@
 //! Figures are medians of several runs. `--only NAME` runs one group.
 
 mod boundary;
+mod load;
 mod process;
 mod sync;
 
 use clap::Parser;
 
-/// Measures the boundary, JSON pages to the lake, small syncs and an idle host.
+/// Measures the boundary, JSON pages to the lake and to PostgreSQL, loading alone, small syncs and an idle host.
 #[derive(Parser)]
 struct Cli {
-    /// One group: boundary, pages, small or idle.
+    /// One group: boundary, pages, small, idle, load or postgres.
     #[arg(long)]
     only: Option<String>,
     /// Runs of each measurement; the median counts.
@@ -20,6 +21,9 @@ struct Cli {
     /// Rows of the boundary measurements.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
+    /// Rows that are loaded into PostgreSQL.
+    #[arg(long, default_value_t = 1_000_000)]
+    load_rows: u64,
     /// Records of the JSON API.
     #[arg(long, default_value_t = 200_000)]
     records: u64,
@@ -79,6 +83,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if wanted("idle") {
         figures.extend(sync::idle()?);
+    }
+    if wanted("load") {
+        figures.extend(load::postgres(cli.load_rows, cli.runs)?);
+    }
+    if wanted("postgres") {
+        figures.extend(sync::postgres(cli.records, cli.runs)?);
     }
     print(&figures);
     Ok(())

@@ -22,11 +22,17 @@ pub struct Installation {
 
 impl Installation {
     pub fn new(connections: Value) -> Fallible<Self> {
+        Self::with_destination(connections, Value::Object(serde_json::Map::new()))
+    }
+
+    /// One that loads into this destination, as the configuration names it.
+    pub fn with_destination(connections: Value, destination: Value) -> Fallible<Self> {
         let installation = Self { folder: tempfile::tempdir()? };
         let config = serde_json::json!({
             "data": installation.folder.path().join("data"),
             "listen": "127.0.0.1:0",
             "network": {"allow_private_networks": true},
+            "destination": destination,
             "connections": connections,
         });
         std::fs::write(installation.folder.path().join("thimble.yaml"), config.to_string())?;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use thimble_fixtures::postgres::{Options, PASSWORD, Postgres as Database};
 
 use crate::{
     Figure, median,
@@ -77,6 +78,40 @@ pub fn pages(records: u64, runs: usize) -> Fallible<Vec<Figure>> {
             unit: "MiB",
             floor: None,
             target: Some(("<=", 200.0)),
+        },
+    ])
+}
+
+/// The same pages to a real PostgreSQL, as often again, so that the memory can be seen not to grow with the table.
+pub fn postgres(records: u64, runs: usize) -> Fallible<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = runtime.block_on(Database::start(Options::default()))?;
+    let (mut rates, mut peaks) = (Vec::new(), Vec::new());
+    for (round, records) in std::iter::repeat_n(records, runs).chain([records * 4]).enumerate() {
+        let source = Source::start(records)?;
+        let name = format!("pages{round}");
+        runtime.block_on(server.create_database(&name))?;
+        let destination = json!({"postgres": {"url": server.url(&name), "password": PASSWORD}});
+        let installation = Installation::with_destination(connection(&source.1, 2), destination)?;
+        let Run { elapsed, peak_mib } = installation.run(&["sync", "w", "--quiet"])?;
+        rates.push(records as f64 / elapsed.as_secs_f64());
+        peaks.push(peak_mib);
+    }
+    let largest = peaks.last().copied().unwrap_or_default();
+    Ok(vec![
+        Figure {
+            what: "JSON pages over HTTP → PostgreSQL (1.4 KB records)",
+            value: median(rates),
+            unit: "records/s",
+            floor: None,
+            target: None,
+        },
+        Figure {
+            what: "the same with four times the records, peak memory",
+            value: largest,
+            unit: "MiB",
+            floor: Some((peaks[0], "a quarter of the records")),
+            target: Some(("<=", 128.0)),
         },
     ])
 }

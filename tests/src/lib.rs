@@ -1,6 +1,9 @@
 //! Real servers for tests, demo and bench, each on a free port of the loopback interface.
 //!
-//! Owns a file server that can be told to misbehave, and a paged JSON API. Must never be used by the host.
+//! Owns a file server that can be told to misbehave, a paged JSON API, PostgreSQL, and a proxy that cuts and holds
+//! connections. Must never be used by the host.
 
 pub mod files;
 pub mod pages;
+pub mod postgres;
+pub mod proxy;

@@ -9,4 +9,5 @@ mod harness;
 mod incremental;
 mod readers;
 mod readme;
+mod semantics;
 mod serve;

@@ -105,6 +105,13 @@ pub trait Destination: Send + Sync {
     /// of `schema` by name.
     fn refuse(&self, schema: &StreamSchema, rows: &RecordBatch) -> Vec<Refusal>;
 
+    /// The rows whose key it cannot keep apart from others, in ascending order, where the stream is merged by this key. As
+    /// with [`refuse`](Self::refuse).
+    fn refuse_keys(&self, key: &[String], rows: &RecordBatch) -> Vec<Refusal> {
+        let _ = (key, rows);
+        Vec::new()
+    }
+
     /// The tables of a connection.
     async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError>;
 

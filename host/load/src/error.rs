@@ -1,6 +1,9 @@
 //! What can go wrong with loading, by what the reader can do about it.
 
-use thimble_record::{Counts, Epoch, ErrorKind, Failure};
+use thimble_record::{Checksum, Counts, Epoch, ErrorKind, Failure};
+
+/// What a store, a server or a driver said.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of a destination.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +22,7 @@ pub enum LoadError {
     Unknown {
         object: String,
         #[source]
-        source: object_store::Error,
+        source: Source,
     },
     /// Load the same batch again later.
     #[error("the destination could not {action} {object}: {source}")]
@@ -27,7 +30,7 @@ pub enum LoadError {
         action: &'static str,
         object: String,
         #[source]
-        source: object_store::Error,
+        source: Source,
     },
     /// The credentials or the permissions of the destination do not suffice.
     #[error("the destination refused to {action} {object}: check its credentials and permissions")]
@@ -35,7 +38,15 @@ pub enum LoadError {
         action: &'static str,
         object: String,
         #[source]
-        source: object_store::Error,
+        source: Source,
+    },
+    /// The destination failed in a way that loading again will not change. A person must look.
+    #[error("the destination could not {action} {object}: {source}")]
+    Failed {
+        action: &'static str,
+        object: String,
+        #[source]
+        source: Source,
     },
     /// What was staged is not what was sealed. The batch must be extracted again.
     #[error("stream {stream:?}: the segment {segment} is not what was sealed: {reason}")]
@@ -49,6 +60,12 @@ pub enum LoadError {
         counts.emitted, counts.loaded, counts.merged, counts.rejected, counts.filtered
     )]
     NotConserved { stream: String, counts: Counts },
+    /// Values changed between extraction and loading. Nothing was committed; the staging is kept.
+    #[error(
+        "stream {stream:?}: the rows that reached the destination have the checksum {loaded} instead of {sealed}, so a \
+         value changed on the way; nothing was committed, and what is staged is kept"
+    )]
+    ChecksumMismatch { stream: String, sealed: Checksum, loaded: Checksum },
     /// A segment could not be read from staging.
     #[error(transparent)]
     Segment(#[from] Failure),
@@ -61,9 +78,12 @@ impl LoadError {
             Self::Config(_) | Self::Denied { .. } => ErrorKind::Config,
             Self::Fenced { .. } => ErrorKind::Refused,
             Self::Unknown { .. } | Self::Transient { .. } => ErrorKind::Transient,
-            Self::Conflict(_) | Self::CorruptSegment { .. } | Self::Corrupt { .. } | Self::NotConserved { .. } => {
-                ErrorKind::System
-            }
+            Self::Conflict(_)
+            | Self::Failed { .. }
+            | Self::CorruptSegment { .. }
+            | Self::Corrupt { .. }
+            | Self::NotConserved { .. }
+            | Self::ChecksumMismatch { .. } => ErrorKind::System,
             Self::Segment(failure) => return failure.clone(),
         };
         Failure::new(kind, self.to_string())
@@ -73,9 +93,9 @@ impl LoadError {
     pub(crate) fn store(action: &'static str, object: &str, source: object_store::Error) -> Self {
         let object = object.to_owned();
         if refused(&source) {
-            Self::Denied { action, object, source }
+            Self::Denied { action, object, source: source.into() }
         } else {
-            Self::Transient { action, object, source }
+            Self::Transient { action, object, source: source.into() }
         }
     }
 }

@@ -9,7 +9,8 @@ mod error;
 pub mod lake;
 mod limits;
 mod objects;
+pub mod postgres;
 
 pub use destination::{Capabilities, Committed, Destination, Refusal, SegmentSource, TableInfo};
-pub use error::LoadError;
+pub use error::{LoadError, Source};
 pub use limits::{EAGER_FILES, LAKE_KEYS, LAKE_SWEEPS, SINGLE_PUT_BYTES, SNAPSHOT_EVERY, TABLE_NAME_BYTES};

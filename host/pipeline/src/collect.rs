@@ -1,7 +1,8 @@
 //! The collector: one thread per run that decodes what partitions send, holds it until their checkpoint, and cuts batches.
 //!
 //! Owns the working position. A record enters the open batch together with the checkpoint that covers it, so
-//! a batch can be cut after any checkpoint of any partition. Must never talk to plugin, store or destination.
+//! a batch can be cut after any checkpoint of any partition. Must never talk to plugin, store or destination; what the
+//! destination can hold is asked of it without I/O.
 
 use std::{
     collections::HashMap,
@@ -9,17 +10,22 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arrow_array::RecordBatch;
-use thimble_engine::cut::{Cut, CutInputs};
+use thimble_engine::{
+    cut::{Cut, CutInputs},
+    reject::{Tally, exceeded},
+    shape::Shape,
+};
+use thimble_load::Destination;
 use thimble_plugin::RawBatch;
-use thimble_record::{ConnectionId, Epoch, ErrorKind, Failure, Position, Rejected, decode::Decoder};
-use thimble_stage::Stage;
+use thimble_record::{ErrorKind, Failure, MaxRejected, Position, Rejected, StreamPosition, decode::Decoder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     batch::{ClosedBatch, OpenBatch, Target},
     events::{EventSink, RunEvent},
+    portion::{self, Portion},
     settings::WorkerSettings,
+    tables::Tables,
 };
 
 /// Index of a partition within the run.
@@ -66,6 +72,8 @@ pub enum NextState {
 pub struct StreamWork {
     pub target: Target,
     pub decoder: Decoder,
+    pub shape: Shape,
+    pub max_rejected: MaxRejected,
     /// Partitions of the plan that were not read to their end.
     pub remaining: usize,
     pub next: NextState,
@@ -80,20 +88,28 @@ pub struct PartitionWork {
     pub id: String,
 }
 
+impl StreamWork {
+    /// The stream's tables as they stand now.
+    pub fn tables(&self) -> Tables {
+        Tables::of(&self.decoder, &self.shape)
+    }
+}
+
+/// What a partition sent since its last checkpoint.
 #[derive(Default)]
 struct Pending {
-    rows: Vec<RecordBatch>,
-    rejected: Vec<Rejected>,
+    portions: Vec<Portion>,
     bytes: u64,
 }
 
 /// Everything the thread starts with.
 pub struct Collector {
-    pub stage: Arc<Stage>,
-    pub connection: ConnectionId,
-    pub epoch: Epoch,
-    pub plugin_digest: String,
+    /// The first batch, still empty.
+    pub open: OpenBatch,
+    pub destination: Arc<dyn Destination>,
     pub settings: WorkerSettings,
+    /// The backfill that is read, in whose lane the position moves; `None` for a live read.
+    pub lane: Option<String>,
     /// Where extraction starts: the committed position, with the generations that begin now.
     pub position: Position,
     /// The committed position, which the first batch continues from.
@@ -107,7 +123,6 @@ pub struct Collector {
 /// A collector at work.
 pub struct Collecting {
     work: Collector,
-    open: OpenBatch,
     /// Digest of the position that the open batch continues from.
     from: String,
     moved: bool,
@@ -118,6 +133,10 @@ pub struct Collecting {
 /// Between progress events of a stream.
 const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
+fn fail_where(exceeded: Option<String>) -> Result<(), Failure> {
+    exceeded.map_or(Ok(()), |message| Err(Failure::new(ErrorKind::Config, message)))
+}
+
 /// Milliseconds since the epoch: the one place where a run reads the wall clock.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -126,9 +145,8 @@ pub fn now_ms() -> i64 {
 
 impl Collector {
     /// Runs until the senders are gone (then the rest is cut as the last batch) or something fails.
-    /// `base` is the last committed batch.
-    pub fn run(self, base: thimble_record::BatchSeq, mut messages: mpsc::Receiver<Message>) -> Result<(), Failure> {
-        let mut collecting = Collecting::new(self, base);
+    pub fn run(self, mut messages: mpsc::Receiver<Message>) -> Result<(), Failure> {
+        let mut collecting = Collecting::new(self);
         collecting.complete_finished_plans();
         while let Some(message) = messages.blocking_recv() {
             collecting.take(message)?;
@@ -140,16 +158,9 @@ impl Collector {
 }
 
 impl Collecting {
-    fn new(work: Collector, base: thimble_record::BatchSeq) -> Self {
-        let open = OpenBatch::new(
-            Arc::clone(&work.stage),
-            work.connection.clone(),
-            work.epoch,
-            base.next(),
-            work.plugin_digest.clone(),
-        );
+    fn new(work: Collector) -> Self {
         let from = work.base_position.digest();
-        Self { work, open, from, moved: false, pending: HashMap::new(), last_progress: Instant::now() }
+        Self { work, from, moved: false, pending: HashMap::new(), last_progress: Instant::now() }
     }
 
     fn take(&mut self, message: Message) -> Result<(), Failure> {
@@ -177,19 +188,9 @@ impl Collecting {
 
     fn decode(&mut self, partition: PartitionIndex, batch: &RawBatch) -> Result<(), Failure> {
         let stream = &mut self.work.streams[self.work.partitions[partition].stream];
-        let decoded = match batch {
-            RawBatch::ArrowIpc(bytes) => stream.decoder.arrow(bytes)?,
-            RawBatch::Json(bytes) => stream.decoder.json(bytes)?,
-        };
-        stream.records += decoded.emitted;
         stream.bytes += batch.len() as u64;
-        stream.rejected += decoded.rejected.len() as u64;
-        let bytes: usize = decoded.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        let pending = self.pending.entry(partition).or_default();
-        pending.bytes += bytes as u64;
-        pending.rows.extend(decoded.batches);
-        pending.rejected.extend(decoded.rejected);
-        self.check_pending(partition)?;
+        let portion = portion::decode(stream, batch, self.work.destination.as_ref())?;
+        self.hold(partition, portion)?;
         if self.last_progress.elapsed() >= PROGRESS_EVERY {
             self.tell_progress();
         }
@@ -197,12 +198,23 @@ impl Collecting {
     }
 
     fn rejected(&mut self, partition: PartitionIndex, records: Vec<Rejected>) -> Result<(), Failure> {
+        let stream = &self.work.streams[self.work.partitions[partition].stream];
+        let portion = Portion::of_rejected(records, &stream.shape);
+        self.hold(partition, portion)
+    }
+
+    /// Keeps what came until a checkpoint covers it.
+    fn hold(&mut self, partition: PartitionIndex, portion: Portion) -> Result<(), Failure> {
         let stream = &mut self.work.streams[self.work.partitions[partition].stream];
-        stream.records += records.len() as u64;
-        stream.rejected += records.len() as u64;
+        stream.records += portion.emitted;
+        stream.rejected += portion.rejected.len() as u64;
+        if let Some(last) = portion.rejected.last() {
+            let tally = Tally { emitted: stream.records, rejected: stream.rejected };
+            fail_where(exceeded(&stream.target.stream, stream.max_rejected, tally, false, last))?;
+        }
         let pending = self.pending.entry(partition).or_default();
-        pending.bytes += records.iter().map(|record| (record.raw.len() + record.message.len()) as u64).sum::<u64>();
-        pending.rejected.extend(records);
+        pending.bytes += portion.bytes();
+        pending.portions.push(portion);
         self.check_pending(partition)
     }
 
@@ -222,22 +234,26 @@ impl Collecting {
 
     /// Moves what a checkpoint covers into the open batch.
     fn flush(&mut self, partition: PartitionIndex) -> Result<(), Failure> {
-        let Some(Pending { rows, rejected, bytes: _ }) = self.pending.remove(&partition) else { return Ok(()) };
+        let Some(Pending { portions, bytes: _ }) = self.pending.remove(&partition) else { return Ok(()) };
         let stream = &self.work.streams[self.work.partitions[partition].stream];
-        let now = now_ms();
-        for batch in &rows {
-            self.open.write(&stream.target, stream.decoder.schema(), batch, now)?;
-        }
-        if !rejected.is_empty() {
-            self.open.reject(&stream.target, stream.decoder.schema(), rejected, now);
-        }
-        Ok(())
+        let (tables, now) = (stream.tables(), now_ms());
+        portions.into_iter().try_for_each(|portion| self.work.open.add(&stream.target, &tables, portion, now))
+    }
+
+    /// The position of a stream, in the lane that is read.
+    fn stream_position(&mut self, stream: &str) -> &mut StreamPosition {
+        let Position { streams, backfills } = &mut self.work.position;
+        let lane = match &self.work.lane {
+            None => streams,
+            Some(name) => backfills.entry(name.clone()).or_default(),
+        };
+        lane.entry(stream.to_owned()).or_default()
     }
 
     fn partition_position(&mut self, partition: PartitionIndex) -> &mut thimble_record::PartitionPosition {
         let PartitionWork { stream, id } = &self.work.partitions[partition];
-        let name = &self.work.streams[*stream].target.stream;
-        self.work.position.streams.entry(name.clone()).or_default().partitions.entry(id.clone()).or_default()
+        let (name, id) = (self.work.streams[*stream].target.stream.clone(), id.clone());
+        self.stream_position(&name).partitions.entry(id).or_default()
     }
 
     fn end(&mut self, partition: PartitionIndex) {
@@ -259,11 +275,21 @@ impl Collecting {
         }
     }
 
-    /// The plan of a stream has ended: its next state takes effect, and a full refresh becomes visible.
+    /// The plan of a stream has ended: its next state takes effect, a full refresh becomes visible, a full read tells
+    /// what is gone, a backfill leaves its lane.
     fn complete(&mut self, stream: usize) {
+        let name = self.work.streams[stream].target.stream.clone();
+        if let Some(lane) = &self.work.lane {
+            let left = self.work.position.backfills.get_mut(lane).map(|streams| (streams.remove(&name), streams.len()));
+            if let Some((_, 0)) = left {
+                self.work.position.backfills.remove(lane);
+            }
+            self.moved |= left.is_some();
+            return;
+        }
+        let before = self.stream_position(&name).clone();
+        let mut position = before.clone();
         let work = &self.work.streams[stream];
-        let position = self.work.position.streams.entry(work.target.stream.clone()).or_default();
-        let before = position.clone();
         position.completed = match &work.next {
             NextState::Given(state) => state.clone(),
             NextState::LastCheckpoint { partition_id } => {
@@ -272,31 +298,35 @@ impl Collecting {
             }
         };
         position.partitions.clear();
-        if position.refreshing {
-            position.refreshing = false;
-            self.open.swap(&work.target, work.decoder.schema());
+        let (target, swap) = (work.target.clone(), std::mem::take(&mut position.refreshing));
+        let sweep = position.pass.take().filter(|_| target.infer_deletes);
+        if swap || sweep.is_some() {
+            let tables = work.tables();
+            if swap {
+                self.work.open.swap(&target, &tables);
+            }
+            if let Some(since) = sweep {
+                self.work.open.sweep(&target, &tables, since);
+            }
         }
-        self.moved |= *position != before;
+        self.moved |= position != before;
+        *self.stream_position(&name) = position;
     }
 
     fn cut(&mut self, ended: bool) -> Result<(), Failure> {
         let now = now_ms();
-        let age_ms = self.open.opened_ms.map_or(0, |opened| u64::try_from(now - opened).unwrap_or(0));
-        let inputs = CutInputs { bytes: self.open.bytes, rows: self.open.rows, age_ms, moved: self.moved, ended };
+        let open = &self.work.open;
+        let age_ms = open.opened_ms.map_or(0, |opened| u64::try_from(now - opened).unwrap_or(0));
+        let inputs = CutInputs { bytes: open.bytes, rows: open.rows, age_ms, moved: self.moved, ended };
         if self.work.settings.batch.evaluate(inputs) == Cut::Keep {
             return Ok(());
         }
-        let next = OpenBatch::new(
-            Arc::clone(&self.work.stage),
-            self.work.connection.clone(),
-            self.work.epoch,
-            self.open.seq.next(),
-            self.work.plugin_digest.clone(),
-        );
+        self.check_rejected()?;
+        let next = open.following();
         let to = self.work.position.clone();
         let next_from = to.digest();
         let from = std::mem::replace(&mut self.from, next_from);
-        let closed = std::mem::replace(&mut self.open, next).close(from, to, now)?;
+        let closed = std::mem::replace(&mut self.work.open, next).close(from, to, now)?;
         self.moved = false;
         self.tell_progress();
         // The committer ends only with a failure of its own, which the run reports.
@@ -304,6 +334,15 @@ impl Collecting {
             .closed
             .blocking_send(closed)
             .map_err(|_| Failure::system("the run is ending because a batch could not be committed"))
+    }
+
+    /// Shares of rejected records are looked at when a batch closes, when there is something to take a share of.
+    fn check_rejected(&self) -> Result<(), Failure> {
+        self.work.streams.iter().try_for_each(|stream| {
+            let tally = Tally { emitted: stream.records, rejected: stream.rejected };
+            let Some(last) = self.work.open.last_rejected(&stream.target.stream) else { return Ok(()) };
+            fail_where(exceeded(&stream.target.stream, stream.max_rejected, tally, true, last))
+        })
     }
 
     fn tell_progress(&mut self) {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     batch::ClosedBatch,
     collect::now_ms,
+    conserve,
     events::{EventSink, RunEvent},
     failpoints,
     report::RunReport,
@@ -163,7 +164,7 @@ impl Committer {
             }
             Action::Mirror(seq) => self.mirror(seq).await,
             Action::Collect(seq) => {
-                let collected = self.stage.collect(&self.connection, seq, ORPHAN_GRACE, now_ms()).await;
+                let collected = self.stage.collect(&self.connection, seq, self.epoch, ORPHAN_GRACE, now_ms()).await;
                 failpoints::hit(failpoints::AFTER_COLLECT);
                 collected.map_err(|error| error.failure()).map(|_| Input::Done)
             }
@@ -202,6 +203,14 @@ impl Committer {
     async fn left_over(&mut self, after: BatchSeq) -> Result<Input, Failure> {
         let sealed = self.store.sealed_after(&self.connection, after).await.map_err(|error| error.failure())?;
         let Some(sealed) = sealed.into_iter().next() else { return Ok(Input::LeftOver(None)) };
+        let (seq, position) = &self.committed;
+        if sealed.from != position.digest() {
+            // The control database or the destination was restored from a backup: what is sealed belongs to another
+            // history, and the destination would refuse it forever.
+            let forgotten = self.store.rebase(&self.connection, self.epoch, *seq, position, now_ms()).await;
+            forgotten.map_err(|error| error.failure())?;
+            return Ok(Input::LeftOver(None));
+        }
         let seq = sealed.seq;
         self.current = Some(Current { sealed, closed: None, outcome: None, recovered: true });
         Ok(Input::LeftOver(Some(seq)))
@@ -220,6 +229,7 @@ impl Committer {
             let reference = stage.put(segment).await.map_err(|error| error.failure())?;
             current.sealed.streams[stream].segments.push(reference);
         }
+        current.sealed.streams.iter().try_for_each(conserve::staged)?;
         failpoints::hit(failpoints::AFTER_STAGE);
         Ok(Input::Done)
     }
@@ -244,6 +254,7 @@ impl Committer {
         failpoints::hit(failpoints::AFTER_LOAD);
         match loaded {
             Ok(outcome) => {
+                conserve::loaded(&current.sealed, &outcome)?;
                 current.outcome = Some(outcome);
                 Ok(Input::Done)
             }

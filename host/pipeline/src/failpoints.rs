@@ -1,11 +1,14 @@
-//! Named places where a test may kill the process: one constant each, one list, one function.
+//! Named places where a test may kill or stop the process: one constant each, one list, one function.
 //!
-//! `THIMBLE_FAILPOINT=name` aborts at the first hit, `name:3` at the third. Not set, a hit costs one load of a static.
+//! `THIMBLE_FAILPOINT=name` aborts at the first hit, `name:3` at the third; `name:3:stop` stops there (SIGSTOP), until the
+//! test lets the process go on. Not set, a hit costs one load of a static.
 
 use std::sync::{
     OnceLock,
     atomic::{AtomicU64, Ordering},
 };
+
+use rustix::process::{Signal, getpid, kill_process};
 
 /// Environment variable that names the place.
 pub const VARIABLE: &str = "THIMBLE_FAILPOINT";
@@ -39,24 +42,49 @@ pub const ALL: [&str; 12] = [
     BEFORE_FINISH,
 ];
 
-static CHOSEN: OnceLock<Option<(String, u64)>> = OnceLock::new();
-static HITS: AtomicU64 = AtomicU64::new(0);
-
-fn chosen() -> Option<&'static (String, u64)> {
-    let parse = || {
-        let value = std::env::var(VARIABLE).ok()?;
-        let (name, hit) = value.split_once(':').unwrap_or((&value, "1"));
-        Some((name.to_owned(), hit.parse().unwrap_or(1)))
-    };
-    CHOSEN.get_or_init(parse).as_ref()
+/// What the variable says.
+struct Chosen {
+    name: String,
+    nth: u64,
+    stop: bool,
 }
 
-/// Ends the process without unwinding, destructors or flushes if this place was chosen.
+static CHOSEN: OnceLock<Option<Chosen>> = OnceLock::new();
+static HITS: AtomicU64 = AtomicU64::new(0);
+
+fn chosen() -> Option<&'static Chosen> {
+    CHOSEN.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?)).as_ref()
+}
+
+fn parse(value: &str) -> Option<Chosen> {
+    let mut parts = value.split(':');
+    let name = parts.next()?.to_owned();
+    let nth = parts.next().and_then(|nth| nth.parse().ok()).unwrap_or(1);
+    Some(Chosen { name, nth, stop: parts.next() == Some("stop") })
+}
+
+/// If this place was chosen: ends the process without unwinding, destructors or flushes, or stops it.
 pub fn hit(name: &'static str) {
-    if let Some((wanted, nth)) = chosen()
-        && wanted == name
-        && HITS.fetch_add(1, Ordering::Relaxed) + 1 == *nth
+    if let Some(chosen) = chosen()
+        && chosen.name == name
+        && HITS.fetch_add(1, Ordering::Relaxed) + 1 == chosen.nth
     {
-        std::process::abort();
+        if !chosen.stop {
+            std::process::abort();
+        }
+        kill_process(getpid(), Signal::STOP).expect("a process may stop itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_a_number_and_what_to_do() {
+        let parsed = |value| parse(value).map(|Chosen { name, nth, stop }| (name, nth, stop));
+        assert_eq!(parsed("after-load"), Some(("after-load".into(), 1, false)));
+        assert_eq!(parsed("after-load:3"), Some(("after-load".into(), 3, false)));
+        assert_eq!(parsed("before-seal:2:stop"), Some(("before-seal".into(), 2, true)));
     }
 }

@@ -55,7 +55,6 @@ pub async fn release_dead(store: &Store) -> Result<(), StoreError> {
 pub struct Lease {
     store: Store,
     connection: ConnectionId,
-    epoch: Epoch,
     renewal: tokio::task::JoinHandle<()>,
     lost: Arc<std::sync::Mutex<Option<Failure>>>,
 }
@@ -80,7 +79,7 @@ impl Lease {
             cancel,
             Arc::clone(&lost),
         ));
-        Self { store, connection, epoch, renewal, lost }
+        Self { store, connection, renewal, lost }
     }
 
     /// Why the lease was lost, if it was.
@@ -88,9 +87,10 @@ impl Lease {
         self.lost.lock().expect("no holder of this lock panics").clone()
     }
 
-    pub async fn release(self) -> Result<(), StoreError> {
+    /// Gives it back under `epoch`, which may have been raised above a destination's since the lease was taken.
+    pub async fn release(self, epoch: Epoch) -> Result<(), StoreError> {
         self.renewal.abort();
-        self.store.release(&self.connection, self.epoch).await
+        self.store.release(&self.connection, epoch).await
     }
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use thimble_engine::shape::Shape;
+use thimble_load::Capabilities;
 use thimble_plugin::{Connector, Partition, Plan, ReadRequest, Session, StreamState};
 use thimble_record::{
-    Catalog, Disposition, ErrorKind, Failure, Position, ReplicationMethod, Stream, StreamPosition, StreamSchema,
-    StreamSelection, WriteMode,
-    decode::{DecodeOptions, Decoder},
+    BatchSeq, Catalog, Contract, DataType, DeleteMode, Disposition, ErrorKind, Failure, Field, Nesting,
+    ReplicationMethod, Stream, StreamPosition, StreamSchema, StreamSelection, WriteMode,
+    decode::{DecodeOptions, Decoder, MAX_COLUMNS},
+    selection::EVERY_STREAM,
 };
 
 use crate::{
     batch::Target,
     collect::{NextState, StreamWork},
+    request::SyncRequest,
+    tables::SYSTEM_COLUMNS,
 };
 
 /// Most partitions in one plan, and longest partition id and descriptor in bytes; the WIT promises them.
@@ -21,40 +26,69 @@ pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 /// Longest state of a stream or partition, in bytes.
 pub const MAX_STATE_BYTES: usize = 1024 * 1024;
 
-/// What a run was asked to do beyond the connection's own settings.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct SyncRequest {
-    /// Only these streams; empty means all selected ones.
-    pub streams: Vec<String>,
-    /// Read everything again into a new generation.
-    pub full_refresh: bool,
-}
-
 /// A stream that this run reads.
 pub struct Chosen {
     pub stream: Stream,
     pub method: ReplicationMethod,
     pub mode: Disposition,
-    pub columns: Vec<String>,
+    /// Names of the key's fields.
+    pub key: Vec<String>,
+    /// The operator's choices, `stream` being the catalog's name.
+    pub selection: StreamSelection,
+    pub shape: Shape,
+    /// Read all of it into a new generation.
+    pub full_refresh: bool,
 }
 
-/// The streams to read, by the connection's selection (empty: the whole catalog) and the request.
+impl Chosen {
+    /// Names of the fields to keep; `None` keeps all. Keys are kept whatever is selected: without them rows cannot be
+    /// told apart.
+    fn selected(&self) -> Option<BTreeSet<String>> {
+        wanted(&self.selection, &self.key)
+    }
+
+    /// Whether the stream is read into a generation of its own.
+    fn refreshes(&self) -> bool {
+        match self.mode {
+            Disposition::Replace => true,
+            Disposition::Append | Disposition::Upsert => self.full_refresh,
+            // Versions outlive every refresh.
+            Disposition::History => false,
+        }
+    }
+
+    fn write_mode(&self) -> WriteMode {
+        match self.mode {
+            Disposition::Append | Disposition::Replace => WriteMode::Append,
+            Disposition::Upsert => WriteMode::Upsert,
+            Disposition::History => WriteMode::History,
+        }
+    }
+}
+
+fn wanted(selection: &StreamSelection, key: &[String]) -> Option<BTreeSet<String>> {
+    (!selection.columns.is_empty()).then(|| selection.columns.iter().chain(key).cloned().collect())
+}
+
+fn wrong(stream: &str, what: impl std::fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Config, format!("stream {stream}: {what}"))
+}
+
+/// The streams to read, by the connection's selection (empty: the whole catalog) and the request. `key` keys the digests of
+/// hashed values.
 pub fn choose(
     catalog: &Catalog,
     selections: &[StreamSelection],
     request: &SyncRequest,
+    capabilities: Capabilities,
+    key: [u8; 32],
 ) -> Result<Vec<Chosen>, Failure> {
     let unknown = |name: &str| {
         let known: Vec<_> = catalog.streams.iter().map(|stream| stream.name.as_str()).take(20).collect();
         let message = format!("the source has no stream `{name}`; it has: {}", known.join(", "));
         Failure::new(ErrorKind::Config, message)
     };
-    let all: Vec<StreamSelection> = if selections.is_empty() {
-        catalog.streams.iter().map(|stream| StreamSelection::of(&stream.name)).collect()
-    } else {
-        selections.to_vec()
-    };
+    let all = expand(catalog, selections);
     if let Some(missing) = request.streams.iter().find(|name| !all.iter().any(|selection| selection.stream == **name)) {
         return Err(unknown(missing));
     }
@@ -62,38 +96,113 @@ pub fn choose(
         .filter(|selection| request.streams.is_empty() || request.streams.contains(&selection.stream))
         .map(|selection| {
             let stream = catalog.stream(&selection.stream).ok_or_else(|| unknown(&selection.stream))?.clone();
-            chosen(stream, selection, request.full_refresh)
+            chosen(stream, selection, request, capabilities, key)
         })
         .collect()
 }
 
-fn chosen(stream: Stream, selection: StreamSelection, full_refresh: bool) -> Result<Chosen, Failure> {
+/// One selection for each stream: those that are named, and for the others the one for every stream.
+fn expand(catalog: &Catalog, selections: &[StreamSelection]) -> Vec<StreamSelection> {
+    let every = StreamSelection::of(EVERY_STREAM);
+    let rest = match selections {
+        [] => Some(&every),
+        selections => selections.iter().find(|selection| selection.stream == EVERY_STREAM),
+    };
+    let named: Vec<_> = selections.iter().filter(|selection| selection.stream != EVERY_STREAM).cloned().collect();
+    let others = rest.into_iter().flat_map(|rest| {
+        let others = catalog.streams.iter().filter(|stream| !named.iter().any(|named| named.stream == stream.name));
+        others.map(|stream| StreamSelection { stream: stream.name.clone(), ..rest.clone() })
+    });
+    others.chain(named.iter().cloned()).collect()
+}
+
+fn chosen(
+    stream: Stream,
+    selection: StreamSelection,
+    request: &SyncRequest,
+    capabilities: Capabilities,
+    hash_key: [u8; 32],
+) -> Result<Chosen, Failure> {
+    let name = stream.name.clone();
     let default = stream.methods.first().copied().unwrap_or(ReplicationMethod::FullTable);
     let method = selection.method.unwrap_or(default);
     if !stream.methods.contains(&method) {
-        let message = format!(
-            "stream {}: its source cannot replicate it by {method:?}; it can by {:?}",
-            stream.name, stream.methods
-        );
-        return Err(Failure::new(ErrorKind::Config, message));
+        let offered = &stream.methods;
+        return Err(wrong(&name, format!("its source cannot replicate it by {method:?}; it can by {offered:?}")));
     }
-    let natural = if method == ReplicationMethod::FullTable { Disposition::Replace } else { Disposition::Append };
-    let mode = if full_refresh { Disposition::Replace } else { selection.mode.unwrap_or(natural) };
-    if mode == Disposition::Replace && method != ReplicationMethod::FullTable && !full_refresh {
-        let message = format!("stream {}: mode `replace` needs the replication method full-table", stream.name);
-        return Err(Failure::new(ErrorKind::Config, message));
+    let key = if selection.key.is_empty() { stream.key.clone() } else { selection.key.clone() };
+    let natural = match method {
+        ReplicationMethod::FullTable => Disposition::Replace,
+        _ if !key.is_empty() && capabilities.upsert => Disposition::Upsert,
+        _ => Disposition::Append,
+    };
+    let mode = selection.mode.unwrap_or(natural);
+    check_mode(&name, mode, method, &key, &selection, capabilities)?;
+    if request.backfill.is_some() && mode == Disposition::Replace {
+        return Err(wrong(&name, "a backfill adds to a table, but mode `replace` keeps the last full read only"));
     }
-    Ok(Chosen { stream, method, mode, columns: selection.columns })
+    let shape = Shape::new(&selection, wanted(&selection, &key), hash_key)
+        .map_err(|message| Failure::new(ErrorKind::Config, message))?;
+    if let Some(clash) = stream.schema.fields.iter().find_map(|field| shape.clash(&field.name)) {
+        return Err(wrong(&name, clash));
+    }
+    Ok(Chosen { stream, method, mode, key, selection, shape, full_refresh: request.full_refresh })
 }
 
-/// Sets the stream's position for this run: a full refresh that is not under way begins a new generation.
-pub fn begin(chosen: &Chosen, position: &mut Position) {
-    let stream = position.streams.entry(chosen.stream.name.clone()).or_default();
-    if chosen.mode == Disposition::Replace && !stream.refreshing {
-        *stream =
-            StreamPosition { generation: stream.generation.next(), refreshing: true, ..StreamPosition::default() };
-    } else if chosen.method == ReplicationMethod::FullTable && stream.partitions.is_empty() {
-        stream.completed = None;
+fn check_mode(
+    stream: &str,
+    mode: Disposition,
+    method: ReplicationMethod,
+    key: &[String],
+    selection: &StreamSelection,
+    capabilities: Capabilities,
+) -> Result<(), Failure> {
+    let keyed = matches!(mode, Disposition::Upsert | Disposition::History);
+    let full = method == ReplicationMethod::FullTable;
+    if mode == Disposition::Replace && !full {
+        return Err(wrong(stream, "mode `replace` needs the replication method full-table"));
+    }
+    if keyed && key.is_empty() {
+        return Err(wrong(
+            stream,
+            "its mode needs a key, and its source names none: set `key` to the identifying fields",
+        ));
+    }
+    let can = match mode {
+        Disposition::Append | Disposition::Replace => true,
+        Disposition::Upsert => capabilities.upsert,
+        Disposition::History => capabilities.history,
+    };
+    if !can {
+        return Err(wrong(
+            stream,
+            format!("the destination cannot hold mode {mode:?}: choose another mode or destination"),
+        ));
+    }
+    if selection.infer_deletes && !(keyed && full) {
+        return Err(wrong(stream, "`infer_deletes` needs the method full-table and mode `upsert` or `history`"));
+    }
+    Ok(())
+}
+
+/// Sets the stream's position for this run, whose first batch is `next`: a full refresh that is not under way begins a
+/// new generation, a full read into a table with a key a new pass.
+pub fn begin(chosen: &Chosen, position: &mut StreamPosition, next: BatchSeq, backfill: bool) {
+    let full = chosen.method == ReplicationMethod::FullTable;
+    if backfill {
+        return;
+    }
+    if chosen.refreshes() && !position.refreshing {
+        *position = StreamPosition {
+            generation: position.generation.next(),
+            refreshing: true,
+            first_batch: next,
+            ..StreamPosition::default()
+        };
+    } else if position.partitions.is_empty() && (full || chosen.full_refresh) && !position.refreshing {
+        position.completed = None;
+        let keyed = matches!(chosen.mode, Disposition::Upsert | Disposition::History);
+        position.pass = (full && keyed).then_some(next);
     }
 }
 
@@ -105,19 +214,28 @@ pub struct Planned {
     pub estimated_records: Option<u64>,
 }
 
+/// What the decoder of a stream starts from.
+pub struct Known {
+    /// The stream's schema as of its last batch; `None` before the first.
+    pub stored: Option<StreamSchema>,
+    /// Names of all streams of the source, which no subtable may take.
+    pub streams: BTreeSet<String>,
+    pub capabilities: Capabilities,
+}
+
 /// Asks the connector for a plan and leaves out what was read.
 pub async fn plan(
     connector: &dyn Connector,
     session: &Session,
-    chosen: &Chosen,
+    chosen: Chosen,
     position: &StreamPosition,
-    stored: Option<StreamSchema>,
+    known: Known,
 ) -> Result<Planned, Failure> {
     let partitions = position.partitions.iter().map(|(id, p)| (id.clone(), p.state.clone(), p.done)).collect();
     let state = StreamState { completed: position.completed.clone(), partitions };
     let plan = connector.plan(session, &chosen.stream, chosen.method, state).await.map_err(|error| error.failure())?;
     check(&chosen.stream.name, &plan)?;
-    Ok(divide(chosen, position, stored, plan))
+    Ok(divide(chosen, position, known, plan))
 }
 
 fn check(stream: &str, plan: &Plan) -> Result<(), Failure> {
@@ -143,7 +261,7 @@ fn check(stream: &str, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchema>, plan: Plan) -> Planned {
+fn divide(chosen: Chosen, position: &StreamPosition, known: Known, plan: Plan) -> Planned {
     let next = match (plan.next_state, plan.partitions.as_slice()) {
         (None, [only]) => NextState::LastCheckpoint { partition_id: only.id.clone() },
         // Nothing new and no state given: what was completed stays.
@@ -162,31 +280,85 @@ fn divide(chosen: &Chosen, position: &StreamPosition, stored: Option<StreamSchem
         .map(|partition| ReadRequest {
             stream: chosen.stream.clone(),
             method: chosen.method,
-            selected: chosen.columns.clone(),
+            selected: chosen.selection.columns.clone(),
             state: position.partitions.get(&partition.id).and_then(|known| known.state.clone()),
             partition,
         })
         .collect();
-    let selected = (!chosen.columns.is_empty()).then(|| {
-        // Keys are kept whatever is selected: without them rows cannot be told apart.
-        chosen.columns.iter().chain(&chosen.stream.key).cloned().collect()
-    });
-    // Declared fields first, so that a stream without records still gets its columns.
-    let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref()));
-    let target = Target {
-        stream: chosen.stream.name.clone(),
-        // A refresh that was interrupted goes on as one, whatever this run was asked for: readers do not see its generation yet.
-        mode: WriteMode::Append,
-        refreshing: position.refreshing,
-        generation: position.generation,
-        key: chosen.stream.key.clone(),
-    };
-    let decoder = Decoder::new(&chosen.stream.name, schema, DecodeOptions { selected, ..DecodeOptions::default() });
-    let work = StreamWork { target, decoder, remaining: requests.len(), next, records: 0, bytes: 0, rejected: 0 };
+    let work = work(chosen, position, known, requests.len(), next);
     Planned { work, requests, estimated_bytes, estimated_records }
 }
 
-fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>) -> StreamSchema {
-    let wanted = |name: &String| selected.is_none_or(|selected| selected.contains(name));
-    StreamSchema::new(schema.fields.iter().filter(|field| wanted(&field.name)).cloned().collect())
+/// The stream as the collector works on it.
+pub fn work(chosen: Chosen, position: &StreamPosition, known: Known, remaining: usize, next: NextState) -> StreamWork {
+    let decoder = decoder(&chosen, known);
+    StreamWork {
+        target: target(&chosen, position),
+        decoder,
+        shape: chosen.shape.clone(),
+        max_rejected: chosen.selection.max_rejected,
+        remaining,
+        next,
+        records: 0,
+        bytes: 0,
+        rejected: 0,
+    }
+}
+
+/// Where the stream's rows go.
+pub fn target(chosen: &Chosen, position: &StreamPosition) -> Target {
+    Target {
+        stream: chosen.stream.name.clone(),
+        root: None,
+        mode: chosen.write_mode(),
+        // A refresh that was interrupted goes on as one, whatever this run was asked for: readers do not see its
+        // generation yet.
+        refreshing: position.refreshing,
+        generation: position.generation,
+        // An append table keeps no key: rows of one key stand beside each other.
+        key: chosen.key.iter().map(|field| chosen.shape.column(field)).collect(),
+        deletes: chosen.selection.deletes,
+        infer_deletes: chosen.selection.infer_deletes,
+        system: chosen.selection.system_columns,
+    }
+}
+
+fn decoder(chosen: &Chosen, known: Known) -> Decoder {
+    let Known { stored, streams, capabilities } = known;
+    let selected = chosen.selected();
+    // What is not stored yet has nothing to be held to.
+    let contract = if stored.is_some() { chosen.selection.contract } else { Contract::Evolve };
+    // Declared fields first, so that a stream without records still gets its columns.
+    let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref(), chosen.selection.nested));
+    let options = DecodeOptions {
+        selected,
+        nesting: chosen.selection.nested,
+        contract,
+        max_columns: capabilities.max_columns.saturating_sub(SYSTEM_COLUMNS).min(MAX_COLUMNS),
+        taken: chosen.shape.taken(),
+        reserved_streams: streams,
+    };
+    Decoder::new(&chosen.stream.name, schema, options)
+}
+
+fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>, nested: Nesting) -> StreamSchema {
+    // What is to be flattened gets its columns from the records.
+    let flat = |field: &Field| nested == Nesting::Flatten && field.data_type == DataType::Json;
+    let wanted = |field: &&Field| selected.is_none_or(|selected| selected.contains(&field.name)) && !flat(field);
+    StreamSchema::new(schema.fields.iter().filter(wanted).cloned().collect())
+}
+
+/// The rejected-records table.
+pub fn rejected_target(capabilities: Capabilities) -> Target {
+    Target {
+        stream: thimble_record::rejected::REJECTED_STREAM.into(),
+        root: None,
+        mode: if capabilities.upsert { WriteMode::Upsert } else { WriteMode::Append },
+        refreshing: false,
+        generation: thimble_record::Generation::default(),
+        key: thimble_record::rejected::REJECTED_KEY.map(String::from).to_vec(),
+        deletes: DeleteMode::Soft,
+        infer_deletes: false,
+        system: thimble_record::SystemNaming::Thimble,
+    }
 }

@@ -57,7 +57,7 @@ impl Worker {
     async fn open_of(&self, run: &RunRow, events: Arc<dyn EventSink>) -> Result<Loaded, Failure> {
         let id =
             run.connection.as_ref().ok_or_else(|| Failure::system(format!("run {} names no connection", run.id)))?;
-        self.open(id, events).await
+        self.open(id, events, None).await
     }
 
     async fn discovered(&self, loaded: &Loaded) -> Result<Catalog, Failure> {

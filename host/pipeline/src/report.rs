@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::replay::ReplayReport;
 use serde::{Deserialize, Serialize};
-use thimble_record::{Counts, Failure, LoadOutcome, SealedBatch, rejected::REJECTED_STREAM};
+use thimble_record::{Checksum, Counts, Failure, LoadOutcome, SealedBatch, rejected::REJECTED_STREAM};
 
 /// The figures of a run, as stored with it and shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct RunReport {
     /// Whether it was stopped by the operator.
     #[serde(default)]
     pub cancelled: bool,
+    /// What a replay of rejected records came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayReport>,
     /// What check, discover or install answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<serde_json::Value>,
@@ -32,6 +36,9 @@ pub struct StreamReport {
     pub counts: Counts,
     /// Bytes of its staged Parquet.
     pub bytes: u64,
+    /// Of the rows as they were extracted, staged and loaded, which agreed.
+    #[serde(default)]
+    pub checksum: Checksum,
 }
 
 impl RunReport {
@@ -54,6 +61,7 @@ impl RunReport {
             }
             let report = self.streams.entry(part.stream.clone()).or_default();
             report.counts += Counts { loaded: loaded.loaded, merged: loaded.merged, ..part.counts };
+            report.checksum += part.checksum;
             report.bytes += part.segments.iter().map(|segment| segment.plain_bytes).sum::<u64>();
         }
     }

@@ -1,11 +1,9 @@
 //! The worker: takes a run from the queue to its end.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use serde_json::Value;
-use thimble_load::Destination;
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
-use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
+use thimble_record::{Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition, envelope::HostKey};
 use thimble_stage::Stage;
 use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
@@ -13,17 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::{ClosedBatch, OpenBatch},
-    collect::{Collector, Message, PartitionWork, StreamWork, now_ms},
+    collect::{Collector, Message, NextState, PartitionWork, StreamWork, now_ms},
     commit::Committer,
+    destinations::Destinations,
     events::{EventSink, RunEvent},
     failpoints,
     lease::{self, Lease},
-    plan::{self, Chosen, Planned, SyncRequest},
+    plan::{self, Chosen, Known, Planned},
     read::{ReadTask, Readers},
+    replay::{self, Replayed},
     report::RunReport,
+    request::{Backfill, Replay, SyncRequest},
     session,
     settings::WorkerSettings,
 };
+
+/// Purpose of the key of hashed values; hangs on the host key, so that equal values are equal in all connections.
+const DIGEST_PURPOSE: &str = "digests of hashed columns";
 
 /// Messages that wait for the collector; their bytes are limited by `max_queued_bytes`.
 const QUEUED_MESSAGES: usize = 256;
@@ -34,7 +38,7 @@ pub struct Worker {
     pub store: Store,
     pub plugins: Arc<PluginHost>,
     pub stage: Arc<Stage>,
-    pub destination: Arc<dyn Destination>,
+    pub destinations: Destinations,
     pub key: Arc<HostKey>,
     pub settings: WorkerSettings,
 }
@@ -111,8 +115,17 @@ impl Worker {
         self.store.finish(&run.id, &outcome, now_ms()).await
     }
 
-    pub(crate) async fn open(&self, id: &ConnectionId, events: Arc<dyn EventSink>) -> Result<Loaded, Failure> {
-        let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+    /// A connection with its settings as they are stored, but for those that a backfill changes.
+    pub(crate) async fn open(
+        &self,
+        id: &ConnectionId,
+        events: Arc<dyn EventSink>,
+        backfill: Option<&Backfill>,
+    ) -> Result<Loaded, Failure> {
+        let mut connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        if let (Some(backfill), Some(config)) = (backfill, connection.config.as_object_mut()) {
+            config.extend(backfill.config.clone());
+        }
         let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
         let session = session::session(&connection, &plugin, &grants, &self.key, Arc::new(EventLog(events)))?;
@@ -130,6 +143,8 @@ impl Worker {
             run.connection.clone().ok_or_else(|| Failure::system(format!("run {} names no connection", run.id)))?;
         lease::release_dead(&self.store).await.map_err(|e| failed(&e))?;
         let ttl = self.settings.lease_ms;
+        let connection = self.store.connection(&id).await.map_err(|e| failed(&e))?;
+        let destination = self.destinations.of(&id, connection.destination.as_ref())?.for_owner();
         let epoch = self.store.acquire(&id, &self.holder(), ttl, now_ms()).await.map_err(|e| failed(&e))?;
         self.store.set_run_epoch(&run.id, epoch).await.map_err(|e| failed(&e))?;
         failpoints::hit(failpoints::AFTER_LEASE);
@@ -137,7 +152,7 @@ impl Worker {
         let mut committer = Committer::new(
             self.store.clone(),
             Arc::clone(&self.stage),
-            self.destination.for_owner(),
+            destination,
             id.clone(),
             epoch,
             self.settings.clone(),
@@ -146,7 +161,7 @@ impl Worker {
         let result = self.extract_and_commit(run, &id, &mut committer, events, cancel.clone()).await;
         let mut report = std::mem::take(&mut committer.report);
         let lost = lease.lost();
-        lease.release().await.map_err(|e| failed(&e))?;
+        lease.release(committer.epoch).await.map_err(|e| failed(&e))?;
         match (lost, result) {
             (Some(failure), _) | (None, Err(failure)) => Err(Stopped { failure, report: Box::new(report) }),
             (None, Ok(failures)) => {
@@ -172,27 +187,24 @@ impl Worker {
             epoch: committer.epoch.0,
             recovered_batches: committer.report.recovered_batches,
         });
-        let loaded = self.open(id, Arc::clone(&events)).await?;
-        let request: SyncRequest = match &run.request {
-            Value::Null => SyncRequest::default(),
-            request => serde_json::from_value(request.clone()).map_err(|error| {
-                Failure::new(ErrorKind::Config, format!("the run's request cannot be read: {error}"))
-            })?,
-        };
+        let request = SyncRequest::parse(&run.request)?;
+        let loaded = self.open(id, Arc::clone(&events), request.backfill.as_ref()).await?;
         let catalog = self.catalog(&loaded).await?;
-        let chosen = plan::choose(&catalog, &loaded.connection.streams, &request)?;
-        let (seq, mut position) = committer.committed.clone();
+        let capabilities = committer.destination.capabilities();
+        let key = self.key.derive(DIGEST_PURPOSE);
+        let chosen = plan::choose(&catalog, &loaded.connection.streams, &request, capabilities, key)?;
+        if let Some(replay) = &request.replay {
+            self.replay(committer, &loaded, &catalog, chosen, replay).await?;
+            return Ok(Vec::new());
+        }
         let mut failures = Vec::new();
         let mut planned = Vec::new();
-        for stream in &chosen {
-            plan::begin(stream, &mut position);
-            match self.plan_one(id, &loaded, stream, &position).await {
+        let mut position = committer.committed.1.clone();
+        for stream in chosen {
+            match self.plan_one(committer, &loaded, &catalog, stream, &mut position, &request).await {
                 Ok(plan) => planned.push(plan),
                 // One stream that cannot be planned must not stop the others; its position stays as it was.
-                Err(failure) => {
-                    restore(&mut position, &committer.committed.1, &stream.stream.name);
-                    failures.push(failure);
-                }
+                Err(failure) => failures.push(failure),
             }
         }
         tell_plans(&planned, events.as_ref());
@@ -200,11 +212,10 @@ impl Worker {
         let (closed_tx, closed_rx) = mpsc::channel::<ClosedBatch>(1);
         let (messages, inbox) = mpsc::channel::<Message>(QUEUED_MESSAGES);
         let collector = Collector {
-            stage: Arc::clone(&self.stage),
-            connection: id.clone(),
-            epoch: committer.epoch,
-            plugin_digest: loaded.plugin.digest.clone(),
+            open: self.first_batch(committer, &loaded.plugin.digest),
+            destination: Arc::clone(&committer.destination),
             settings: self.settings.clone(),
+            lane: request.backfill.map(|backfill| backfill.name),
             position,
             base_position: committer.committed.1.clone(),
             streams,
@@ -212,7 +223,7 @@ impl Worker {
             closed: closed_tx,
             events: Arc::clone(&events),
         };
-        let collecting = tokio::task::spawn_blocking(move || collector.run(seq, inbox));
+        let collecting = tokio::task::spawn_blocking(move || collector.run(inbox));
         let readers = Readers {
             connector: loaded.connector,
             session: loaded.session,
@@ -225,27 +236,102 @@ impl Worker {
         Ok(failures)
     }
 
+    /// The batch after the last committed one, still empty.
+    fn first_batch(&self, committer: &Committer, plugin_digest: &str) -> OpenBatch {
+        OpenBatch::new(
+            Arc::clone(&self.stage),
+            committer.connection.clone(),
+            committer.epoch,
+            committer.committed.0.next(),
+            plugin_digest.to_owned(),
+            plan::rejected_target(committer.destination.capabilities()),
+        )
+    }
+
+    /// Sets the stream's place in `position` for this run, and plans it from there. On failure the position stays.
     async fn plan_one(
         &self,
-        id: &ConnectionId,
+        committer: &Committer,
         loaded: &Loaded,
-        stream: &Chosen,
-        position: &thimble_record::Position,
+        catalog: &Catalog,
+        stream: Chosen,
+        position: &mut Position,
+        request: &SyncRequest,
     ) -> Result<Planned, Failure> {
-        let stored = self.store.schema(id, &stream.stream.name).await.map_err(|e| failed(&e))?;
-        let position = &position.streams[&stream.stream.name];
-        plan::plan(loaded.connector.as_ref(), &loaded.session, stream, position, stored).await
+        let name = stream.stream.name.clone();
+        let live = position.streams.get(&name).cloned().unwrap_or_default();
+        let mut begun = match &request.backfill {
+            None => live,
+            Some(backfill) => lane(&name, &live, position, backfill)?,
+        };
+        plan::begin(&stream, &mut begun, committer.committed.0.next(), request.backfill.is_some());
+        let known = self.known(committer, catalog, &name).await?;
+        let planned = plan::plan(loaded.connector.as_ref(), &loaded.session, stream, &begun, known).await?;
+        let streams = match &request.backfill {
+            None => &mut position.streams,
+            Some(backfill) => position.backfills.entry(backfill.name.clone()).or_default(),
+        };
+        streams.insert(name, begun);
+        Ok(planned)
+    }
+
+    async fn known(&self, committer: &Committer, catalog: &Catalog, stream: &str) -> Result<Known, Failure> {
+        let stored = self.store.schema(&committer.connection, stream).await.map_err(|e| failed(&e))?;
+        let streams = catalog.streams.iter().map(|stream| stream.name.clone()).collect();
+        Ok(Known { stored, streams, capabilities: committer.destination.capabilities() })
+    }
+
+    /// Makes rows of rejected records instead of reading the source.
+    async fn replay(
+        &self,
+        committer: &mut Committer,
+        loaded: &Loaded,
+        catalog: &Catalog,
+        chosen: Vec<Chosen>,
+        request: &Replay,
+    ) -> Result<(), Failure> {
+        let mut streams = BTreeMap::new();
+        for mut stream in chosen {
+            let name = stream.stream.name.clone();
+            let position = committer.committed.1.streams.get(&name).cloned().unwrap_or_default();
+            let mut known = self.known(committer, catalog, &name).await?;
+            let shape = stream.shape.clone();
+            let original = known.stored.clone().unwrap_or_default();
+            known.stored = known.stored.map(|stored| shape.treated_source(&stored));
+            stream.shape = shape.of_treated();
+            let work = plan::work(stream, &position, known, 0, NextState::Given(None));
+            streams.insert(name, Replayed { work, shape, original, first_batch: position.first_batch });
+        }
+        let open = self.first_batch(committer, &loaded.plugin.digest);
+        committer.report.replay = Some(replay::replay(committer, &mut streams, request, open).await?);
+        Ok(())
     }
 
     /// Commits a pending correction of the position as a batch of its own, without rows.
     async fn apply_edit(&self, committer: &mut Committer) -> Result<(), Failure> {
         let id = committer.connection.clone();
         let Some(edit) = self.store.position_edit(&id).await.map_err(|e| failed(&e))? else { return Ok(()) };
-        let (seq, from) = committer.committed.clone();
-        let batch = OpenBatch::new(Arc::clone(&self.stage), id, committer.epoch, seq.next(), String::new());
+        let from = committer.committed.1.clone();
+        let batch = self.first_batch(committer, "");
         committer.edit = Some(edit.id);
         committer.commit(batch.close(from.digest(), edit.position, now_ms())?).await
     }
+}
+
+/// Where a backfill of a stream goes on: in its own lane, into the generation that readers see.
+fn lane(
+    stream: &str,
+    live: &StreamPosition,
+    position: &Position,
+    backfill: &Backfill,
+) -> Result<StreamPosition, Failure> {
+    if live.refreshing {
+        let message =
+            format!("stream {stream}: a full refresh of it is under way: sync it to its end before a backfill");
+        return Err(Failure::new(ErrorKind::Config, message));
+    }
+    let known = position.backfills.get(&backfill.name).and_then(|streams| streams.get(stream)).cloned();
+    Ok(StreamPosition { generation: live.generation, first_batch: live.first_batch, ..known.unwrap_or_default() })
 }
 
 /// A run that ended early, with what it had committed.
@@ -258,13 +344,6 @@ impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         Self { failure, report: Box::default() }
     }
-}
-
-fn restore(position: &mut thimble_record::Position, committed: &thimble_record::Position, stream: &str) {
-    match committed.streams.get(stream) {
-        Some(old) => position.streams.insert(stream.to_owned(), old.clone()),
-        None => position.streams.remove(stream),
-    };
 }
 
 fn tell_plans(planned: &[Planned], events: &dyn EventSink) {

@@ -34,16 +34,17 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// Cuts `raw` to the limit at a character boundary.
+    /// Cuts `raw` to the limit at a character boundary. NUL, which no database takes in a text, becomes U+2400.
     pub fn new(stream: &str, reason: &str, message: impl Into<String>, raw: &str) -> Self {
         let end = raw.floor_char_boundary(MAX_RAW_BYTES);
+        let clean = |text: &str| text.replace('\0', "\u{2400}");
         Self {
             stream: stream.into(),
             ordinal: None,
             reason: reason.into(),
-            message: message.into(),
-            raw: raw[..end].into(),
-            truncated: end < raw.len(),
+            message: clean(&message.into()),
+            raw: clean(&raw[..end]),
+            truncated: end < raw.len() || raw.contains('\0'),
         }
     }
 }

@@ -64,6 +64,12 @@ pub enum Command {
     Discover(commands::discover::Discover),
     /// Move what is new from a connection's source to the destination
     Sync(commands::sync::Sync),
+    /// Read a part of the source again, beside the live position
+    Backfill(commands::backfill::Backfill),
+    /// List rejected records that wait for a replay
+    Rejects(commands::rejects::Rejects),
+    /// Try rejected records again, after what was wrong was put right
+    Replay(commands::replay::Replay),
     /// List runs, show one, or print its log
     Runs(commands::runs::Runs),
     /// Show or set how far a connection was read
@@ -93,8 +99,8 @@ pub enum Command {
 
 /// Commands under their headings, in the order of `--help`.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Move data", &["sync", "check", "discover", "runs", "state"]),
-    ("Read data", &["tables", "read"]),
+    ("Move data", &["sync", "backfill", "check", "discover", "runs", "state"]),
+    ("Read data", &["tables", "read", "rejects", "replay"]),
     ("Set up", &["serve", "plugin", "connection", "config"]),
     ("Write connectors", &["new", "build", "demo-api"]),
     ("More", &["completion", "version"]),

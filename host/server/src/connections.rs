@@ -55,7 +55,7 @@ fn row(
     stored: Option<&ConnectionRow>,
     now_ms: i64,
 ) -> Result<ConnectionRow, CliError> {
-    let Connection { plugin, config, streams } = wanted;
+    let Connection { plugin, config, streams, destination: _ } = wanted;
     let sealer = Sealer(Arc::clone(key));
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin);
@@ -68,7 +68,7 @@ fn row(
         config,
         secrets,
         streams: streams.clone(),
-        destination: stored.and_then(|stored| stored.destination.clone()),
+        destination: wanted.destination.as_ref().map(|name| json!({ "name": name })),
         catalog,
         created_at: now_ms,
         updated_at: now_ms,

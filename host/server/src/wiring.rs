@@ -1,16 +1,21 @@
 //! Puts the crates together that do the work, from the configuration.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use thimble_engine::{cut::CutPolicy, retry::RetryPolicy};
-use thimble_load::lake::Lake;
-use thimble_pipeline::{Worker, WorkerSettings};
+use thimble_load::{
+    Destination,
+    lake::Lake,
+    postgres::{Password, Postgres, PostgresSettings},
+};
+use thimble_pipeline::{Destinations, Worker, WorkerSettings};
 use thimble_plugin::{CompilerCommand, PluginHost, PluginSettings, egress::TlsRoots};
-use thimble_record::envelope::HostKey;
+use thimble_record::{ConnectionId, envelope::HostKey};
 use thimble_stage::Stage;
+use thimble_store::StoreError;
 
 use crate::{
-    config::{BatchLimits, Config, Limits, ObjectStore, RetryLimits, Workers},
+    config::{self, BatchLimits, Config, Limits, ObjectStore, PostgresDestination, RetryLimits, Workers},
     context::Context,
     exit::{CliError, Exit},
 };
@@ -21,8 +26,23 @@ const CACHE_PURPOSE: &str = "authenticate compiled plugins";
 /// Everything that executes runs.
 pub struct Wired {
     pub worker: Worker,
-    pub lake: Lake,
     pub key: Arc<HostKey>,
+}
+
+/// A destination of the configuration, by its kind: some commands can do more with a lake.
+pub enum Opened {
+    Lake(Lake),
+    Postgres(Postgres),
+}
+
+impl Opened {
+    /// What the pipeline needs of it.
+    pub fn destination(&self) -> Arc<dyn Destination> {
+        match self {
+            Self::Lake(lake) => Arc::new(lake.clone()),
+            Self::Postgres(postgres) => postgres.for_owner(),
+        }
+    }
 }
 
 /// Opens staging, lake, plugin runtime and control database.
@@ -32,18 +52,18 @@ pub async fn wire(context: &Context) -> Result<Wired, CliError> {
     let settings = plugin_settings(context, &key)?;
     let host = tokio::task::spawn_blocking(move || PluginHost::new(settings));
     let store = context.store().await?;
-    let lake = lake(context)?;
+    let destinations = destinations(context)?;
     let stage = stage(context, &key)?;
     let host = host.await.expect("starting the plugin runtime does not panic").map_err(|error| error.failure())?;
     let worker = Worker {
         store,
         plugins: Arc::new(host),
         stage: Arc::new(stage),
-        destination: Arc::new(lake.clone()),
+        destinations,
         key: Arc::clone(&key),
         settings: worker_settings(&context.config.limits),
     };
-    Ok(Wired { worker, lake, key })
+    Ok(Wired { worker, key })
 }
 
 /// Starts the plugin runtime alone.
@@ -52,11 +72,57 @@ pub fn plugin_host(context: &Context) -> Result<PluginHost, CliError> {
     Ok(PluginHost::new(plugin_settings(context, &key)?).map_err(|error| error.failure())?)
 }
 
-/// Opens the lake.
-pub fn lake(context: &Context) -> Result<Lake, CliError> {
-    let ObjectStore { url, options } = &context.config.destination.lake;
-    let url = url.clone().map_or_else(|| context.data.lake_url(), Ok)?;
-    Ok(Lake::open(&url, &options.0).map_err(|error| error.failure())?)
+fn destinations(context: &Context) -> Result<Destinations, CliError> {
+    let Config { destination, destinations, .. } = &context.config;
+    let mut named = BTreeMap::new();
+    for (name, kind) in destinations {
+        named.insert(name.clone(), open(context, kind)?.destination());
+    }
+    Ok(Destinations { default: open(context, destination)?.destination(), named })
+}
+
+/// Opens the destination of a connection; of one that is not stored, the default, which may still hold its tables.
+pub async fn destination_of(context: &Context, id: &ConnectionId) -> Result<Opened, CliError> {
+    let Config { destination, destinations, .. } = &context.config;
+    let choice = match context.store().await?.connection(id).await {
+        Ok(connection) => connection.destination,
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let name = choice.as_ref().and_then(|choice| choice.get("name")).and_then(serde_json::Value::as_str);
+    let Some(name) = name else { return open(context, destination) };
+    let kind = destinations.get(name).ok_or_else(|| {
+        CliError::new(Exit::Usage, format!("the destination `{name}` is not configured under `destinations`"))
+    })?;
+    open(context, kind)
+}
+
+fn open(context: &Context, kind: &config::Destination) -> Result<Opened, CliError> {
+    let config::Destination { lake, postgres } = kind;
+    if let Some(postgres) = postgres {
+        return Ok(Opened::Postgres(Postgres::new(postgres_settings(postgres)?)));
+    }
+    let ObjectStore { url, options } = lake.clone().unwrap_or_default();
+    let url = url.map_or_else(|| context.data.lake_url(), Ok)?;
+    Ok(Opened::Lake(Lake::open(&url, &options.0).map_err(|error| error.failure())?))
+}
+
+fn postgres_settings(wanted: &PostgresDestination) -> Result<PostgresSettings, CliError> {
+    let PostgresDestination { url, password, schema, ca_file, connect_timeout, statement_timeout, lock_timeout } =
+        wanted;
+    let settings = PostgresSettings::from_url(url, password.clone().map(Password::new));
+    let mut settings = settings.map_err(|error| error.failure())?;
+    if let Some(file) = ca_file {
+        let pem = std::fs::read_to_string(file).map_err(|error| {
+            CliError::new(Exit::Usage, format!("the destination's ca_file {}: {error}", file.display()))
+        })?;
+        settings.ca_pem = Some(pem);
+    }
+    settings.schema = schema.clone().or(settings.schema);
+    settings.connect_timeout = Duration::from_millis(connect_timeout.millis());
+    settings.statement_timeout = Duration::from_millis(statement_timeout.millis());
+    settings.lock_timeout = Duration::from_millis(lock_timeout.millis());
+    Ok(settings)
 }
 
 fn stage(context: &Context, key: &HostKey) -> Result<Stage, CliError> {

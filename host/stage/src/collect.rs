@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, path::Path};
-use thimble_record::{BatchSeq, ConnectionId};
+use thimble_record::{BatchSeq, ConnectionId, Epoch};
 
-use crate::{Stage, StageError, put::seq_of};
+use crate::{Stage, StageError, put::origin};
 
 /// Whether a segment can go. Committed batches are never read again. The batch after the last committed one may be
 /// sealed and waiting, however long, so its segments stay. At most one batch is sealed ahead, so what lies beyond that
@@ -19,11 +19,15 @@ impl Stage {
     /// Deletes the segments of batches up to `committed`, and those of unsealed batches that are older than
     /// `keep_orphans_younger_than`. Returns how many were deleted.
     ///
+    /// `own` is the caller's epoch. What a later owner staged stays: a caller that slept and was overtaken knows nothing of
+    /// what that owner has sealed since.
+    ///
     /// `now_ms`: milliseconds since the epoch.
     pub async fn collect(
         &self,
         connection: &ConnectionId,
         committed: BatchSeq,
+        own: Epoch,
         keep_orphans_younger_than: Duration,
         now_ms: i64,
     ) -> Result<u64, StageError> {
@@ -32,9 +36,10 @@ impl Stage {
         let mut found = self.store.list(Some(&folder));
         let mut doomed = Vec::new();
         while let Some(object) = found.try_next().await.map_err(failed)? {
-            let Some(seq) = seq_of(connection, object.location.as_ref()) else { continue };
+            let Some((seq, epoch)) = origin(connection, object.location.as_ref()) else { continue };
             let age = now_ms.saturating_sub(object.last_modified.timestamp_millis()).max(0);
-            if disposable(seq, committed, Duration::from_millis(age as u64), keep_orphans_younger_than) {
+            if epoch <= own && disposable(seq, committed, Duration::from_millis(age as u64), keep_orphans_younger_than)
+            {
                 doomed.push(object.location);
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutMode, PutPayload, path::Path};
 use sha2::{Digest, Sha256};
-use thimble_record::{BatchSeq, ConnectionId, SegmentRef};
+use thimble_record::{BatchSeq, ConnectionId, Epoch, SegmentRef};
 
 use crate::{
     FinishedSegment, SegmentId, Stage, StageError,
@@ -29,11 +29,12 @@ pub(crate) fn path(id: &SegmentId, sha256: &str) -> String {
     format!("{}/{}-{}-{sha256}.seg", folder(id), id.epoch, id.number)
 }
 
-/// The batch that an object of a connection belongs to; `None` for what is not ours.
-pub(crate) fn seq_of(connection: &ConnectionId, path: &str) -> Option<BatchSeq> {
+/// The batch that an object of a connection belongs to, and the epoch that staged it; `None` for what is not ours.
+pub(crate) fn origin(connection: &ConnectionId, path: &str) -> Option<(BatchSeq, Epoch)> {
     let (seq, file) = path.strip_prefix(connection.as_str())?.strip_prefix('/')?.split_once('/')?;
     let ours = seq.len() == 20 && seq.bytes().all(|b| b.is_ascii_digit()) && file.ends_with(".seg");
-    if ours { seq.parse().ok().map(BatchSeq) } else { None }
+    let (epoch, _) = file.split_once('-')?;
+    if ours { Some((BatchSeq(seq.parse().ok()?), Epoch(epoch.parse().ok()?))) } else { None }
 }
 
 /// What the store says about a name.
@@ -96,12 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_names_have_a_batch() {
+    fn only_our_own_names_have_an_origin() {
         let connection = ConnectionId::new("c").unwrap();
-        let seq = |path: &str| seq_of(&connection, path).map(|seq| seq.0);
-        assert_eq!(seq("c/00000000000000000042/1-0-aa.seg"), Some(42));
-        assert_eq!(seq("c/00000000000000000042/notes.txt"), None);
-        assert_eq!(seq("c/42/1-0-aa.seg"), None);
-        assert_eq!(seq("cc/00000000000000000042/1-0-aa.seg"), None);
+        let origin = |path: &str| origin(&connection, path).map(|(seq, epoch)| (seq.0, epoch.0));
+        assert_eq!(origin("c/00000000000000000042/17-0-aa.seg"), Some((42, 17)));
+        assert_eq!(origin("c/00000000000000000042/x-0-aa.seg"), None);
+        assert_eq!(origin("c/00000000000000000042/notes.txt"), None);
+        assert_eq!(origin("c/42/1-0-aa.seg"), None);
+        assert_eq!(origin("cc/00000000000000000042/1-0-aa.seg"), None);
     }
 }

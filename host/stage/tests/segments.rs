@@ -311,12 +311,14 @@ async fn collecting_leaves_the_batch_that_may_be_sealed() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     let there = || paths.iter().map(|path| path.exists()).collect::<Vec<_>>();
     let hour = Duration::from_secs(3600);
-    assert_eq!(f.stage.collect(&connection("c"), BatchSeq(1), hour, now).await.unwrap(), 1);
+    assert_eq!(f.stage.collect(&connection("c"), BatchSeq(1), Epoch(3), hour, now).await.unwrap(), 1);
     assert_eq!(there(), [false, true, true, true]);
     let later = now + 2 * 3_600_000;
-    assert_eq!(f.stage.collect(&connection("c"), BatchSeq(1), hour, later).await.unwrap(), 2);
+    let overtaken = f.stage.collect(&connection("c"), BatchSeq(1), Epoch(2), hour, later).await.unwrap();
+    assert_eq!(overtaken, 0, "a later owner may have sealed batch 3 meanwhile");
+    assert_eq!(f.stage.collect(&connection("c"), BatchSeq(1), Epoch(3), hour, later).await.unwrap(), 2);
     assert_eq!(there(), [false, true, false, false], "batch 2 may be sealed and waiting");
-    assert_eq!(f.stage.collect(&connection("other"), BatchSeq(9), hour, later).await.unwrap(), 0);
+    assert_eq!(f.stage.collect(&connection("other"), BatchSeq(9), Epoch(3), hour, later).await.unwrap(), 0);
     assert!(foreign.exists());
 }
 
@@ -371,6 +373,6 @@ async fn an_s3_store_keeps_segments_as_a_folder_does() {
     let reference = stage.put(finished.clone()).await.unwrap();
     assert_eq!(stage.put(finished).await.unwrap(), reference, "it exists already, with the same content");
     assert_eq!(decode(read(&stage, &id(1, 0), &reference).await.unwrap()), large());
-    assert!(stage.collect(&connection("c"), BatchSeq(1), Duration::ZERO, 0).await.unwrap() >= 1);
+    assert!(stage.collect(&connection("c"), BatchSeq(1), Epoch(3), Duration::ZERO, 0).await.unwrap() >= 1);
     assert!(matches!(read(&stage, &id(1, 0), &reference).await, Err(StageError::Missing(_))));
 }

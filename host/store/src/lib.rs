@@ -9,6 +9,7 @@
 
 mod audit;
 mod batches;
+mod checkpoints;
 mod columns;
 mod connections;
 mod error;
@@ -25,6 +26,7 @@ mod runs;
 mod schemas;
 
 pub use audit::AuditRow;
+pub use checkpoints::Checkpoint;
 pub use connections::{ConnectionRow, SealedSecrets};
 pub use error::StoreError;
 pub use ids::run_id;

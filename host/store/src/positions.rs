@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 use thimble_record::{BatchSeq, ConnectionId, Epoch, Position};
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, checkpoints,
     columns::{counter, json, parse_column, stored},
     leases,
 };
@@ -70,6 +70,7 @@ impl Store {
         leases::check(&mut tx, connection, epoch).await?;
         sqlx::query("delete from batches where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
         sqlx::query("delete from positions where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
+        sqlx::query("delete from checkpoints where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
         advance(&mut tx, connection, seq, position, now_ms).await?;
         Ok(tx.commit().await?)
     }
@@ -160,9 +161,9 @@ pub(crate) async fn advance(
     .bind(stored(seq.0))
     .bind(json(position))
     .bind(now_ms)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    checkpoints::add(tx, connection, seq, position, now_ms).await
 }
 
 /// Removes the edit that a batch applies. `Conflict` where it was replaced meanwhile.

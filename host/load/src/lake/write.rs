@@ -69,7 +69,14 @@ impl Lake {
         segment: &SegmentRef,
     ) -> Result<(), LoadError> {
         if let Some(incoming) = incoming {
-            let put = self.client.store().put(incoming, payload).await;
+            // A neighbour that just removed the folder's last file may have removed the folder with it.
+            let mut put = self.client.store().put(incoming, payload.clone()).await;
+            for _ in 1..PUT_ATTEMPTS {
+                if put.as_ref().err().is_none_or(refused) {
+                    break;
+                }
+                put = self.client.store().put(incoming, payload.clone()).await;
+            }
             put.map_err(|source| LoadError::store("write", incoming.as_ref(), source))?;
             return self.link(incoming, path, segment).await;
         }
@@ -122,7 +129,8 @@ impl Lake {
 
     /// Asks the store what it holds under a name.
     async fn held(&self, path: &Path, segment: &SegmentRef) -> Result<Held, LoadError> {
-        let unknown = |source| LoadError::Unknown { object: path.to_string(), source };
+        let unknown =
+            |source: object_store::Error| LoadError::Unknown { object: path.to_string(), source: source.into() };
         let found = match self.client.store().get(path).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(Held::Nothing),

@@ -1,5 +1,6 @@
 //! One file per command. A command reads its arguments, calls the crate that does the work, and shows the result.
 
+pub mod backfill;
 pub mod build;
 pub mod check;
 pub mod completion;
@@ -10,6 +11,8 @@ pub mod discover;
 pub mod new;
 pub mod plugin;
 pub mod read;
+pub mod rejects;
+pub mod replay;
 pub mod runs;
 pub mod serve;
 pub mod state;
@@ -39,6 +42,9 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::Check(arguments) => check::run(&arguments, global, output),
         Command::Discover(arguments) => discover::run(&arguments, global, output),
         Command::Sync(arguments) => sync::run(arguments, global, output),
+        Command::Backfill(arguments) => backfill::run(arguments, global, output),
+        Command::Rejects(arguments) => rejects::run(&arguments, global, output),
+        Command::Replay(arguments) => replay::run(arguments, global, output),
         Command::Runs(arguments) => runs::run(arguments, global, output),
         Command::State(command) => state::run(command, global, output),
         Command::Tables(arguments) => tables::run(&arguments, global, output),

@@ -10,15 +10,15 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
 use futures::TryStreamExt;
 use serde_json::Value;
-use thimble_load::lake::Scan;
-use thimble_record::{DataType, Field};
+use thimble_load::{Destination, lake::Scan, postgres::Postgres};
+use thimble_record::{ConnectionId, DataType, Field};
 
 use crate::{
     cli::Global,
     context::{Context, connection_id, runtime},
     exit::{CliError, Exit},
     output::{Format, Output, Table},
-    wiring,
+    wiring::{self, Opened},
 };
 
 /// Records of a text table where no limit is given: about a screenful.
@@ -75,7 +75,10 @@ pub fn run(arguments: &Read, global: &Global, output: Output) -> Result<(), CliE
     };
     let limit = arguments.limit.or((form == Form::Table).then_some(TABLE_LIMIT));
     runtime(1)?.block_on(async {
-        let lake = wiring::lake(&context)?;
+        let lake = match wiring::destination_of(&context, &id).await? {
+            Opened::Lake(lake) => lake,
+            Opened::Postgres(postgres) => return Err(not_here(&postgres, &id, &arguments.stream).await?),
+        };
         let tables = lake.tables(&id).await.map_err(|error| error.failure())?;
         if !tables.iter().any(|table| table.stream == arguments.stream) {
             let message = format!("the lake has no table of the stream {} of connection {id}", arguments.stream);
@@ -84,6 +87,18 @@ pub fn run(arguments: &Read, global: &Global, output: Output) -> Result<(), CliE
         let scan = lake.scan(&id, &arguments.stream, limit).await.map_err(|error| error.failure())?;
         print(scan, form, arguments.system).await
     })
+}
+
+/// A database has better readers than this one: tells how to ask it.
+async fn not_here(postgres: &Postgres, id: &ConnectionId, stream: &str) -> Result<CliError, CliError> {
+    let tables = postgres.tables(id).await.map_err(|error| error.failure())?;
+    let Some(table) = tables.into_iter().find(|table| table.stream == stream) else {
+        let message = format!("the destination has no table of the stream {stream} of connection {id}");
+        return Ok(CliError::new(Exit::NotFound, message).hint(format!("thimble tables {id}")));
+    };
+    let message = format!("connection {id} loads into PostgreSQL; `thimble read` reads lakes only");
+    let hint = format!("psql -c 'select * from {} limit 20' and the destination's URL", table.location);
+    Ok(CliError::new(Exit::Usage, message).hint(hint))
 }
 
 async fn print(scan: Scan, form: Form, system: bool) -> Result<(), CliError> {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use thimble_record::{Position, StreamPosition};
+use thimble_record::{BatchSeq, Position, StreamPosition};
+use thimble_store::StoreError;
 
 use crate::{
     cli::Global,
     context::{Context, connection_id, now_ms, read_input, small_runtime},
     exit::{CliError, Exit},
-    output::{Output, Table},
+    output::{Output, Table, instant},
 };
 
 /// Largest position that is read.
@@ -44,6 +45,31 @@ pub enum State {
         #[arg(default_value = "-", value_name = "FILE")]
         file: PathBuf,
     },
+    /// List the batches whose positions can be gone back to, the newest first
+    History {
+        /// The connection.
+        connection: String,
+        /// At most so many.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Go back to the position that was committed with a batch; the next sync starts there
+    ///
+    /// What was read after that batch is read again. Tables keep their rows: in mode `upsert` they take the newer values,
+    /// in mode `append` records that were read before come a second time.
+    #[command(
+        after_help = "Example:\n  thimble state history flights\n  thimble state rewind flights --batch 17 --stream airports"
+    )]
+    Rewind {
+        /// The connection.
+        connection: String,
+        /// Number of the batch.
+        #[arg(long, value_name = "N")]
+        batch: u64,
+        /// Only this stream.
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+    },
 }
 
 /// Runs the subcommand.
@@ -55,6 +81,8 @@ pub fn run(command: State, global: &Global, output: Output) -> Result<(), CliErr
             let bytes = read_input(&file, MAX_STATE_BYTES)?;
             set(&context, &connection, stream.as_deref(), &bytes)
         }
+        State::History { connection, limit } => history(&context, &connection, limit),
+        State::Rewind { connection, batch, stream } => rewind(&context, &connection, batch, stream.as_deref()),
     }
 }
 
@@ -79,7 +107,7 @@ fn show(context: &Context, connection: &str, stream: Option<&str>) -> Result<(),
         writeln!(out, "batches committed: {seq}{}", if pending { "; an edit waits for the next sync" } else { "" })?;
         let mut table = Table::new(&["stream", "completed", "generation#", "open partitions#"]);
         for (name, stream) in &position.streams {
-            let StreamPosition { completed, generation, refreshing, pass: _, partitions } = stream;
+            let StreamPosition { completed, generation, refreshing, first_batch: _, pass: _, partitions } = stream;
             let open = partitions.values().filter(|partition| !partition.done).count();
             table.row([
                 name.clone(),
@@ -102,6 +130,49 @@ fn shortened(text: &str, most: usize) -> String {
         short.push('…');
     }
     short
+}
+
+fn history(context: &Context, connection: &str, limit: u32) -> Result<(), CliError> {
+    let id = connection_id(connection)?;
+    let checkpoints = small_runtime()?.block_on(async {
+        let store = context.store().await?;
+        store.connection(&id).await?;
+        Ok::<_, CliError>(store.checkpoints(&id, limit).await?)
+    })?;
+    context.output.show(&checkpoints, |out| {
+        let mut table = Table::new(&["batch#", "committed"]);
+        for checkpoint in &checkpoints {
+            table.row([checkpoint.seq.to_string(), instant(checkpoint.committed_at)]);
+        }
+        table.write(out)
+    })
+}
+
+fn rewind(context: &Context, connection: &str, batch: u64, stream: Option<&str>) -> Result<(), CliError> {
+    let id = connection_id(connection)?;
+    small_runtime()?.block_on(async {
+        let store = context.store().await?;
+        let past = store.checkpoint(&id, BatchSeq(batch)).await.map_err(|error| match error {
+            StoreError::NotFound { .. } => {
+                CliError::new(Exit::NotFound, format!("connection {connection} has no position of a batch {batch}"))
+                    .hint(format!("thimble state history {connection}"))
+            }
+            error => error.into(),
+        })?;
+        let current = store.position(&id).await?.map(|(_, position)| position).unwrap_or_default();
+        if let Some(stream) = stream.filter(|stream| !current.streams.contains_key(*stream)) {
+            return Err(no_stream(connection, stream));
+        }
+        let position = current.rewound(&past, stream);
+        let now = now_ms();
+        let edit = store.put_position_edit(&id, &position, "cli", now).await?;
+        let detail = json!({ "stream": stream, "batch": batch, "edit": edit.id });
+        store.append_audit("cli", "state.rewind", connection, &detail, now).await?;
+        let document = json!({ "connection": connection, "pending": true, "position": position });
+        context
+            .output
+            .show(&document, |out| writeln!(out, "the next sync of {connection} starts where batch {batch} ended"))
+    })
 }
 
 fn set(context: &Context, connection: &str, stream: Option<&str>, bytes: &[u8]) -> Result<(), CliError> {
@@ -134,7 +205,7 @@ fn set(context: &Context, connection: &str, stream: Option<&str>, bytes: &[u8]) 
 /// Every key of a position may be absent, so a misspelt one, or a stream's position in the place of the whole, would
 /// mean "from the start".
 fn refuse_unknown_keys(position: &Value, of_stream: bool) -> Result<(), CliError> {
-    const STREAM: [&str; 4] = ["completed", "generation", "refreshing", "partitions"];
+    const STREAM: [&str; 6] = ["completed", "generation", "refreshing", "first_batch", "pass", "partitions"];
     let refuse = |place: &str, value: &Value, known: &[&str]| {
         let keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
         match keys.into_iter().find(|key| !known.contains(&key.as_str())) {
@@ -148,7 +219,7 @@ fn refuse_unknown_keys(position: &Value, of_stream: bool) -> Result<(), CliError
     if of_stream {
         return refuse("", position, &STREAM);
     }
-    refuse("", position, &["streams"])?;
+    refuse("", position, &["streams", "backfills"])?;
     let streams = position.get("streams").and_then(Value::as_object);
     streams
         .into_iter()

@@ -7,10 +7,10 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::json;
-use thimble_load::lake::{Lake, table_name};
-use thimble_pipeline::{EventSink, RunEvent, RunReport};
-use thimble_record::{ConnectionId, Failure};
+use serde_json::{Value, json};
+use thimble_load::TableInfo;
+use thimble_pipeline::{EventSink, ReplayReport, RunEvent, RunReport};
+use thimble_record::{Checksum, ConnectionId, Failure};
 use thimble_store::{RunKind, RunRow};
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
     exit::CliError,
     output::{Output, Table, count, plural, seconds, size},
     progress::{Progress, Progressed},
+    wiring::Wired,
 };
 
 /// Move what is new from a connection's source to the destination.
@@ -54,6 +55,8 @@ struct Summary {
     batches: u64,
     recovered_batches: u64,
     streams: BTreeMap<String, StreamSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayReport>,
     failures: Vec<Failure>,
     /// Commands that read the first stream.
     read: Vec<String>,
@@ -63,27 +66,37 @@ struct Summary {
 struct StreamSummary {
     records: u64,
     bytes: u64,
+    /// Extracted; the sum of the four below.
+    emitted: u64,
+    /// New rows.
+    loaded: u64,
+    /// Folded into another row of the same key.
+    merged: u64,
     rejected: u64,
+    filtered: u64,
+    /// Of the rows, as they were extracted, staged and loaded.
+    checksum: Checksum,
     seconds: f64,
-    /// Folder of whole Parquet files.
+    /// Folder of whole Parquet files, or the table's name.
     location: String,
 }
 
 /// Syncs.
 pub fn run(arguments: Sync, global: &Global, output: Output) -> Result<(), CliError> {
     let Sync { connection, streams, full_refresh } = arguments;
+    execute(&connection, json!({ "streams": streams, "full_refresh": full_refresh }), global, output)
+}
+
+/// Runs a sync of this request and shows what it came to.
+pub fn execute(connection: &str, request: Value, global: &Global, output: Output) -> Result<(), CliError> {
     let watcher = Arc::new(Watcher::new(output.quiet));
-    let asked = Asked {
-        connection: &connection,
-        kind: RunKind::Sync,
-        request: json!({ "streams": streams, "full_refresh": full_refresh }),
-        watch: Arc::clone(&watcher) as Arc<dyn EventSink>,
-    };
+    let asked = Asked { connection, kind: RunKind::Sync, request, watch: Arc::clone(&watcher) as Arc<dyn EventSink> };
     execute::run(asked, global, output, async |Executed { wired, id, run, .. }| {
         let spans = watcher.finish();
         let failure = failure_of(&run);
         // A run that failed early has no figures, and its error says it all.
-        if let Some(summary) = summary(&wired.lake, &id, &run, &spans)
+        let tables = tables(&wired, &id).await;
+        if let Some(summary) = summary(&tables, &id, &run, &spans)
             && (failure.is_none() || output.is_text() && !summary.streams.is_empty())
         {
             show(&summary, output)?;
@@ -92,23 +105,41 @@ pub fn run(arguments: Sync, global: &Global, output: Output) -> Result<(), CliEr
     })
 }
 
-fn summary(lake: &Lake, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {
+/// Where the connection's tables are; nothing where the destination cannot tell, because the sync is over.
+async fn tables(wired: &Wired, id: &ConnectionId) -> Vec<TableInfo> {
+    let Ok(connection) = wired.worker.store.connection(id).await else { return Vec::new() };
+    match wired.worker.destinations.of(id, connection.destination.as_ref()) {
+        Ok(destination) => destination.tables(id).await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn summary(tables: &[TableInfo], id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {
     let report: RunReport = serde_json::from_value(run.report.clone()).ok()?;
     let (records, rejected) = (report.records(), report.rejected());
-    let place = |stream: &str| lake.location(&format!("{id}/{}/current", table_name(stream)));
+    let place = |stream: &str| {
+        let table = tables.iter().find(|table| table.stream == stream);
+        table.map_or_else(String::new, |table| table.location.trim_end_matches("/*.parquet").to_owned())
+    };
     let describe = |(stream, figures): (&String, &thimble_pipeline::StreamReport)| {
         let seconds = spans.get(stream).map_or(0.0, |(first, last)| last.duration_since(*first).as_secs_f64());
         let summary = StreamSummary {
             records: figures.counts.loaded + figures.counts.merged,
             bytes: figures.bytes,
+            emitted: figures.counts.emitted,
+            loaded: figures.counts.loaded,
+            merged: figures.counts.merged,
             rejected: figures.counts.rejected,
+            filtered: figures.counts.filtered,
+            checksum: figures.checksum,
             seconds,
             location: place(stream),
         };
         (stream.clone(), summary)
     };
     let streams: BTreeMap<_, _> = report.streams.iter().map(describe).collect();
-    let read = streams.iter().max_by_key(|(_, stream)| stream.records).map(|(_, stream)| commands(&stream.location));
+    let largest = streams.iter().max_by_key(|(_, stream)| stream.records).map(|(_, stream)| &stream.location);
+    let read = largest.filter(|location| !location.is_empty()).map(|location| commands(location));
     #[allow(clippy::cast_precision_loss, reason = "milliseconds of a run fit a double")]
     let seconds = report.elapsed_ms as f64 / 1000.0;
     Some(Summary {
@@ -121,6 +152,7 @@ fn summary(lake: &Lake, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Optio
         batches: report.batches,
         recovered_batches: report.recovered_batches,
         streams,
+        replay: report.replay,
         failures: report.failures,
         read: read.unwrap_or_default(),
     })
@@ -128,6 +160,9 @@ fn summary(lake: &Lake, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Optio
 
 /// Commands that read a table with other tools.
 fn commands(location: &str) -> Vec<String> {
+    if location.starts_with('"') {
+        return vec![format!("psql -c 'select count(*) from {location}'    # and the destination's URL")];
+    }
     let quoted = location.replace('\'', "''");
     let escaped = location.replace('\\', "\\\\").replace('\'', "\\'");
     vec![
@@ -138,6 +173,14 @@ fn commands(location: &str) -> Vec<String> {
 
 fn show(summary: &Summary, output: Output) -> Result<(), CliError> {
     output.show(summary, |out| {
+        if let Some(ReplayReport { replayed, rejected, skipped }) = summary.replay {
+            let (replayed, rejected, skipped) = (count(replayed), count(rejected), count(skipped));
+            return writeln!(
+                out,
+                "{}: {replayed} rejected records became rows, {rejected} were rejected again, {skipped} cannot be replayed (run {})",
+                summary.connection, summary.run
+            );
+        }
         if summary.streams.is_empty() {
             return writeln!(
                 out,
@@ -145,14 +188,16 @@ fn show(summary: &Summary, output: Output) -> Result<(), CliError> {
                 summary.connection, summary.seconds, summary.run
             );
         }
-        let mut table = Table::new(&["stream", "records#", "bytes#", "seconds#", "rejected#", "parquet"]);
-        for (stream, StreamSummary { records, bytes, rejected, seconds, location }) in &summary.streams {
+        let mut table = Table::new(&["stream", "records#", "bytes#", "seconds#", "merged#", "rejected#", "filtered#", "table"]);
+        for (stream, StreamSummary { records, bytes, merged, rejected, filtered, seconds, location, .. }) in &summary.streams {
             table.row([
                 stream.clone(),
                 count(*records),
                 size(*bytes),
                 format!("{seconds:.2}"),
+                count(*merged),
                 count(*rejected),
+                count(*filtered),
                 location.clone(),
             ]);
         }
@@ -174,8 +219,8 @@ fn show(summary: &Summary, output: Output) -> Result<(), CliError> {
         for failure in &summary.failures {
             writeln!(out, "failed: {failure}")?;
         }
-        if let [duckdb, pyarrow, ..] = summary.read.as_slice() {
-            writeln!(out, "\nread it:\n  {duckdb}\n  {pyarrow}")?;
+        if !summary.read.is_empty() {
+            writeln!(out, "\nread it:\n  {}", summary.read.join("\n  "))?;
         }
         Ok(())
     })

@@ -7,10 +7,12 @@ use crate::{
     context::{Context, connection_id, runtime},
     exit::CliError,
     output::{Output, Table, count, size},
-    wiring,
+    wiring::{self, Opened},
 };
+use thimble_load::{Destination, TableInfo, lake::Lake};
+use thimble_record::ConnectionId;
 
-/// List the tables of a connection in the lake.
+/// List the tables of a connection in its destination.
 #[derive(Debug, clap::Args)]
 pub struct Tables {
     /// The connection.
@@ -22,40 +24,61 @@ pub fn run(arguments: &Tables, global: &Global, output: Output) -> Result<(), Cl
     let context = Context::existing(global, output)?;
     let id = connection_id(&arguments.connection)?;
     runtime(1)?.block_on(async {
-        let lake = wiring::lake(&context)?;
-        let tables = lake.tables(&id).await.map_err(|error| error.failure())?;
-        if tables.is_empty() {
-            // Tells a connection without tables from a name that does not exist.
-            context.store().await?.connection(&id).await?;
-        }
-        let place = |table: &str| lake.location(&format!("{id}/{table}/current"));
-        let described: Vec<_> = tables
-            .iter()
-            .map(|table| {
-                json!({
-                    "stream": table.stream,
-                    "location": place(&table.table),
-                    "generation": table.generation,
-                    "rows": table.rows,
-                    "bytes": table.bytes,
-                    "files": table.files,
-                    "fields": table.schema.fields,
-                })
-            })
-            .collect();
-        output.show(&json!({ "connection": id, "tables": described }), |out| {
-            let mut shown = Table::new(&["stream", "rows#", "columns#", "files#", "size#", "parquet"]);
-            for table in &tables {
-                shown.row([
-                    table.stream.clone(),
-                    count(table.rows),
-                    table.schema.fields.len().to_string(),
-                    table.files.to_string(),
-                    size(table.bytes),
-                    place(&table.table),
-                ]);
+        match wiring::destination_of(&context, &id).await? {
+            Opened::Lake(lake) => of_lake(&lake, &id, output).await,
+            Opened::Postgres(postgres) => {
+                let tables = postgres.tables(&id).await.map_err(|error| error.failure())?;
+                show(&id, &tables, output)
             }
-            shown.write(out)
+        }
+    })
+}
+
+fn show(id: &ConnectionId, tables: &[TableInfo], output: Output) -> Result<(), CliError> {
+    let described: Vec<_> = tables
+        .iter()
+        .map(|TableInfo { stream, location, rows, bytes }| {
+            json!({ "stream": stream, "location": location, "rows": rows, "bytes": bytes })
         })
+        .collect();
+    output.show(&json!({ "connection": id, "tables": described }), |out| {
+        let mut shown = Table::new(&["stream", "rows#", "size#", "table"]);
+        for TableInfo { stream, location, rows, bytes } in tables {
+            shown.row([stream.clone(), count(*rows), bytes.map_or_else(String::new, size), location.clone()]);
+        }
+        shown.write(out)
+    })
+}
+
+async fn of_lake(lake: &Lake, id: &ConnectionId, output: Output) -> Result<(), CliError> {
+    let tables = lake.tables(id).await.map_err(|error| error.failure())?;
+    let place = |table: &str| lake.location(&format!("{id}/{table}/current"));
+    let described: Vec<_> = tables
+        .iter()
+        .map(|table| {
+            json!({
+                "stream": table.stream,
+                "location": place(&table.table),
+                "generation": table.generation,
+                "rows": table.rows,
+                "bytes": table.bytes,
+                "files": table.files,
+                "fields": table.schema.fields,
+            })
+        })
+        .collect();
+    output.show(&json!({ "connection": id, "tables": described }), |out| {
+        let mut shown = Table::new(&["stream", "rows#", "columns#", "files#", "size#", "parquet"]);
+        for table in &tables {
+            shown.row([
+                table.stream.clone(),
+                count(table.rows),
+                table.schema.fields.len().to_string(),
+                table.files.to_string(),
+                size(table.bytes),
+                place(&table.table),
+            ]);
+        }
+        shown.write(out)
     })
 }

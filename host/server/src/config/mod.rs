@@ -24,7 +24,7 @@ use thimble_record::ConnectionId;
 pub use error::{ConfigError, Problem};
 pub use settings::{
     Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
-    Retention, RetryLimits, Workers,
+    PostgresDestination, Retention, RetryLimits, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -98,11 +98,25 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
         path: path.iter().rev().map(|part| (*part).to_owned()).collect(),
         ..Problem::at(tree.line_of(path), message)
     };
+    let own = std::iter::once((&["destination"][..], &config.destination));
+    let named: Vec<_> =
+        config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();
+    for (path, Destination { lake, postgres }) in own.chain(named.iter().map(|(path, kind)| (&path[..], *kind))) {
+        if lake.is_some() && postgres.is_some() {
+            return Err(wrong(path, "a destination is of one kind: give either `lake` or `postgres`".into()));
+        }
+    }
     for (name, connection) in &config.connections {
         let at = ["connections", name.as_str()];
         ConnectionId::new(name.clone()).map_err(|error| wrong(&at, error.to_string()))?;
         if !connection.config.is_object() {
             return Err(wrong(&["connections", name, "config"], "expected a map of settings".into()));
+        }
+        if let Some(chosen) = connection.destination.as_ref().filter(|name| !config.destinations.contains_key(*name)) {
+            let known: Vec<_> = config.destinations.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "nothing".into() } else { known.join(", ") };
+            let message = format!("there is no destination `{chosen}`: `destinations` holds {known}");
+            return Err(wrong(&["connections", name, "destination"], message));
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = connection.streams.iter().find(|stream| !seen.insert(&stream.stream)) {

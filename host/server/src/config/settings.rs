@@ -40,8 +40,10 @@ pub struct Config {
     pub api: Api,
     /// Where encrypted segments wait until they are loaded.
     pub staging: ObjectStore,
-    /// Where records go.
+    /// Where the records of connections go that name no destination.
     pub destination: Destination,
+    /// Further destinations by name; a connection chooses one with `destination: NAME`.
+    pub destinations: BTreeMap<String, Destination>,
     /// Every limit that the host enforces.
     pub limits: Limits,
     /// What connectors may reach, beyond their grants.
@@ -139,13 +141,64 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Where records go.
+/// Where records go: a lake, unless another kind is given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(Serialize, JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Destination {
     /// The embedded lake: Parquet files in an object store.
-    pub lake: ObjectStore,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lake: Option<ObjectStore>,
+    /// A PostgreSQL database, version 15 or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresDestination>,
+}
+
+/// A PostgreSQL database that records are loaded into.
+#[derive(Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PostgresDestination {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require` or
+    /// `verify-full`. May hold the password; `password` is the better place.
+    pub url: String,
+    /// The user's password; best as `${VAR}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Schema of the tables. Default: one for each connection, with its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// For connecting, TLS and logging in together.
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout: Span,
+    /// For one statement, a whole COPY included.
+    #[serde(default = "statement_timeout")]
+    pub statement_timeout: Span,
+    /// Wait for a lock that somebody else holds.
+    #[serde(default = "lock_timeout")]
+    pub lock_timeout: Span,
+}
+
+fn connect_timeout() -> Span {
+    Span::seconds(30)
+}
+
+fn statement_timeout() -> Span {
+    Span::seconds(3600)
+}
+
+fn lock_timeout() -> Span {
+    Span::seconds(60)
+}
+
+impl fmt::Debug for PostgresDestination {
+    /// URL and password may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresDestination").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 /// Limits. A value over a limit is refused or rejected with a sentence that names the limit.
@@ -326,7 +379,10 @@ pub struct Connection {
     #[serde(default = "empty_object")]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>"))]
     pub config: serde_json::Value,
-    /// The streams wanted. Empty or absent: all of them.
+    /// One of `destinations`, by name. Default: `destination`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// The streams wanted. Empty or absent: all of them. The name `*` stands for every stream that is not named.
     #[serde(default)]
     pub streams: Vec<StreamSelection>,
 }
@@ -334,8 +390,10 @@ pub struct Connection {
 impl fmt::Debug for Connection {
     /// The configuration may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, config: _, streams } = self;
-        f.debug_struct("Connection").field("plugin", plugin).field("streams", streams).finish_non_exhaustive()
+        let Self { plugin, config: _, destination, streams } = self;
+        let mut shown = f.debug_struct("Connection");
+        shown.field("plugin", plugin).field("destination", destination).field("streams", streams);
+        shown.finish_non_exhaustive()
     }
 }
 

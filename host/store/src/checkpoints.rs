@@ -1,0 +1,64 @@
+//! Table `checkpoints`: every position that a destination committed. Only ever added to, by the mirror.
+
+use sqlx::{Row, SqliteConnection};
+use thimble_record::{BatchSeq, ConnectionId, Position};
+
+use crate::{
+    Store, StoreError,
+    columns::{counter, json, parse_column, stored},
+};
+
+/// A committed position, without the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Checkpoint {
+    pub seq: BatchSeq,
+    /// Milliseconds since the epoch.
+    pub committed_at: i64,
+}
+
+impl Store {
+    /// The last committed positions of a connection, the newest first.
+    pub async fn checkpoints(&self, connection: &ConnectionId, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
+        let rows =
+            sqlx::query("select seq, committed_at from checkpoints where connection = ? order by seq desc limit ?")
+                .bind(connection.as_str())
+                .bind(limit)
+                .fetch_all(&self.reader)
+                .await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(Checkpoint { seq: BatchSeq(counter(row.try_get("seq")?)), committed_at: row.try_get("committed_at")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// The position that was committed with a batch; `NotFound` where none was, or by another installation.
+    pub async fn checkpoint(&self, connection: &ConnectionId, seq: BatchSeq) -> Result<Position, StoreError> {
+        let row = sqlx::query("select position from checkpoints where connection = ? and seq = ?")
+            .bind(connection.as_str())
+            .bind(stored(seq.0))
+            .fetch_optional(&self.reader)
+            .await?;
+        let row = row.ok_or_else(|| StoreError::not_found("checkpoint", format!("{connection}/{seq}")))?;
+        parse_column(&row, "position", "checkpoint's position")
+    }
+}
+
+pub(crate) async fn add(
+    tx: &mut SqliteConnection,
+    connection: &ConnectionId,
+    seq: BatchSeq,
+    position: &Position,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into checkpoints (connection, seq, position, committed_at) values (?, ?, ?, ?)
+         on conflict (connection, seq) do nothing",
+    )
+    .bind(connection.as_str())
+    .bind(stored(seq.0))
+    .bind(json(position))
+    .bind(now_ms)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
