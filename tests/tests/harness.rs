@@ -149,7 +149,8 @@ impl Installation {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder and all below it to a place where nothing is.
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     std::fs::set_permissions(to, from.metadata().unwrap().permissions()).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -42,7 +42,7 @@ const IDS: u64 = FILES * ROWS_PER_FILE;
 const ROWS_PER_BATCH: u64 = 100;
 
 /// A lease that a stopped process soon loses.
-const LEASE: &str = "1s";
+const LEASE: &str = "400ms";
 const WAIT: Duration = Duration::from_secs(60);
 
 /// A database of a server.
@@ -113,7 +113,8 @@ impl Bed {
             "retry": {"base": "50ms", "max_wait": "2s", "max_attempts": 8},
         }});
         if let Some(destination) = destination {
-            settings["destination"] = destination;
+            settings["destinations"] = json!({"warehouse": destination});
+            connection["destination"] = "warehouse".into();
         }
         let thimble = Installation::new(json!({"c": connection}), settings);
         thimble.install("files");

@@ -44,6 +44,26 @@ async fn a_kill_at_each_named_step_of_an_append_to_the_lake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_each_named_step_of_an_upsert_into_the_lake() {
+    matrix("points_lake_upsert", Target::Lake, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_each_named_step_of_a_refresh_of_the_lake() {
     matrix("points_lake_refresh", Target::Lake, Mode::Refresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_each_named_step_of_an_append_to_postgres() {
+    matrix("points_postgres_append", Target::Postgres, Mode::Append).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_each_named_step_of_an_upsert_into_postgres() {
+    matrix("points_postgres_upsert", Target::Postgres, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_each_named_step_of_a_refresh_of_postgres() {
+    matrix("points_postgres_refresh", Target::Postgres, Mode::Refresh).await;
 }

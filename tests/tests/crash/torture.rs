@@ -49,6 +49,26 @@ async fn kills_while_appending_to_the_lake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kills_while_upserting_into_the_lake() {
+    torture("torture_lake_upsert", Target::Lake, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kills_while_refreshing_the_lake() {
     torture("torture_lake_refresh", Target::Lake, Mode::Refresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_while_appending_to_postgres() {
+    torture("torture_postgres_append", Target::Postgres, Mode::Append).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_while_upserting_into_postgres() {
+    torture("torture_postgres_upsert", Target::Postgres, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_while_refreshing_postgres() {
+    torture("torture_postgres_refresh", Target::Postgres, Mode::Refresh).await;
 }

@@ -44,6 +44,31 @@ async fn zombies(name: &str, target: Target, mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sleepers_that_append_to_the_lake_are_shut_out() {
+async fn sleepers_are_shut_out_of_an_append_to_the_lake() {
     zombies("zombies_lake_append", Target::Lake, Mode::Append).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleepers_are_shut_out_of_an_upsert_into_the_lake() {
+    zombies("zombies_lake_upsert", Target::Lake, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleepers_are_shut_out_of_a_refresh_of_the_lake() {
+    zombies("zombies_lake_refresh", Target::Lake, Mode::Refresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleepers_are_shut_out_of_an_append_to_postgres() {
+    zombies("zombies_postgres_append", Target::Postgres, Mode::Append).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleepers_are_shut_out_of_an_upsert_into_postgres() {
+    zombies("zombies_postgres_upsert", Target::Postgres, Mode::Upsert).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleepers_are_shut_out_of_a_refresh_of_postgres() {
+    zombies("zombies_postgres_refresh", Target::Postgres, Mode::Refresh).await;
 }
