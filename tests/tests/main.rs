@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod author;
-mod bad_values;
 mod bad_input;
+mod bad_values;
 mod crash;
 mod formats;
 mod harness;

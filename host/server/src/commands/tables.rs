@@ -9,7 +9,7 @@ use crate::{
     output::{Output, Table, count, size},
     wiring::{self, Opened},
 };
-use thimble_load::{Destination, TableInfo, lake::Lake};
+use thimble_load::{TableInfo, lake::Lake};
 use thimble_record::ConnectionId;
 
 /// List the tables of a connection in its destination.
