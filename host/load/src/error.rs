@@ -33,7 +33,7 @@ pub enum LoadError {
         source: Source,
     },
     /// The credentials or the permissions of the destination do not suffice.
-    #[error("the destination refused to {action} {object}: check its credentials and permissions")]
+    #[error("the destination refused to {action} {object}: check its credentials and permissions ({source})")]
     Denied {
         action: &'static str,
         object: String,

@@ -49,6 +49,13 @@ pub(crate) const SCAN_ROWS: usize = 8 * 1024;
 /// Bytes of one data file that a scan reads into memory where the store is not a local folder.
 pub(crate) const SCAN_BYTES: u64 = 1024 * 1024 * 1024;
 
+/// Sweeps of one generation of a table that are told apart. Part of the lake's format: never change it.
+pub const LAKE_SWEEPS: usize = 1_000;
+
+/// Keys of an upserted table that a scan or a count of the lake holds in memory, some 150 bytes each. DuckDB, over
+/// `views.sql`, knows no such limit.
+pub const LAKE_KEYS: usize = 10_000_000;
+
 /// Bytes of a name in PostgreSQL.
 pub(crate) const IDENTIFIER_BYTES: usize = 63;
 
@@ -113,10 +120,3 @@ pub(crate) const JSONB_BYTES: usize = 250 * 1024 * 1024;
 
 /// Bytes of one value in `jsonb` beside its text.
 pub(crate) const JSONB_VALUE_BYTES: usize = 16;
-
-/// Sweeps of one generation of a table that are told apart. Part of the lake's format: never change it.
-pub const LAKE_SWEEPS: usize = 1_000;
-
-/// Keys of an upserted table that a scan or a count of the lake holds in memory, some 150 bytes each. DuckDB, over
-/// `views.sql`, knows no such limit.
-pub const LAKE_KEYS: usize = 10_000_000;

@@ -439,10 +439,6 @@ async fn what_cannot_be_connected_to_is_told_without_the_password() {
     settings.database = "nowhere".into();
     let error = Postgres::new(settings).fence(&connection(), Epoch(1)).await.unwrap_err();
     assert!(matches!(&error, LoadError::Config(says) if says.contains("\"nowhere\" does not exist")), "{error}");
-    let mut settings = base.settings();
-    settings.tls = thimble_load::postgres::TlsMode::Require;
-    let error = Postgres::new(settings).fence(&connection(), Epoch(1)).await.unwrap_err();
-    assert!(matches!(&error, LoadError::Config(says) if says.contains("TLS")), "{error}");
     // Somebody answers who says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = base.settings();
@@ -468,4 +464,102 @@ async fn many_owners_that_begin_at_once_agree_on_the_greatest() {
     assert!(fenced[7].is_ok(), "{:?}", fenced[7]);
     assert!(fenced.iter().all(|result| matches!(result, Ok(_) | Err(LoadError::Fenced { .. }))), "{fenced:?}");
     assert_eq!(owners[0].0.committed(&connection()).await.unwrap().fence, Epoch(8));
+}
+
+#[tokio::test]
+async fn the_server_proves_its_name_where_that_is_asked_for() {
+    use thimble_load::postgres::TlsMode;
+    let base = Base::new();
+    let Some(certificate) = base.server.certificate() else { return };
+    let try_with = |tls, host: &str, ca: Option<&str>| {
+        let mut settings = base.settings();
+        settings.tls = tls;
+        settings.host = host.into();
+        settings.ca_pem = ca.map(str::to_owned);
+        settings.application_name = "proof".into();
+        async move { Postgres::new(settings).committed(&connection()).await }
+    };
+    for (tls, host, ca, accepted) in [
+        (TlsMode::Disable, "127.0.0.1", None, true),
+        (TlsMode::Prefer, "127.0.0.1", None, true),
+        (TlsMode::Require, "127.0.0.1", None, true),
+        (TlsMode::VerifyFull, "localhost", Some(certificate.as_str()), true),
+        (TlsMode::VerifyFull, "localhost", None, false),
+        (TlsMode::VerifyFull, "127.0.0.1", Some(certificate.as_str()), false),
+        (TlsMode::Require, "127.0.0.1", Some(certificate.as_str()), false),
+        (TlsMode::VerifyFull, "localhost", Some("no certificate"), false),
+    ] {
+        let result = try_with(tls, host, ca).await;
+        assert_eq!(result.is_ok(), accepted, "{tls:?} {host}: {result:?}");
+        if let Err(error) = result {
+            assert_eq!(error.failure().kind, ErrorKind::Config, "{error}");
+        }
+    }
+    let owner = base.owner();
+    owner.fence(&connection(), Epoch(1)).await.unwrap();
+    let sql = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'thimble' \
+               and datname = current_database()";
+    assert_eq!(base.sql(sql), "t");
+}
+
+#[tokio::test]
+async fn a_table_that_was_appended_to_can_become_a_history() {
+    use thimble_record::{DataType, StreamBatch, StreamSchema, WriteMode};
+    let (base, staging, mut chain) = (Base::new(), Staging::default(), Chain::new());
+    let owner = base.owner();
+    let schema = StreamSchema::new(vec![
+        world::field("id", DataType::Int64),
+        world::field("note", DataType::Text),
+        world::field("_thimble_extracted_at", DataType::TimestampTz),
+        world::field("_thimble_batch", DataType::Int64),
+        world::field("_thimble_sequence", DataType::Int64),
+    ]);
+    let stage = |id: i64, note: &str, sequence: i64| {
+        let instant = arrow_array::TimestampMicrosecondArray::from(vec![sequence * 1_000_000]).with_timezone("UTC");
+        let int = |value| -> arrow_array::ArrayRef { Arc::new(arrow_array::Int64Array::from(vec![value])) };
+        let note = Arc::new(arrow_array::StringArray::from(vec![note]));
+        let columns = vec![int(id), note, Arc::new(instant), int(sequence), int(sequence)];
+        staging.stage(sequence as u32, &schema, &arrow_array::RecordBatch::try_new(schema.to_arrow(), columns).unwrap())
+    };
+    let segments = vec![stage(1, "a", 1), stage(2, "x", 2), stage(1, "b", 3)];
+    owner.load(&chain.seal(vec![append("orders", segments)]), &staging).await.unwrap();
+    let segments = vec![stage(1, "c", 4), stage(2, "x", 5)];
+    let part = StreamBatch { mode: WriteMode::History, key: vec!["id".into()], ..append("orders", segments) };
+    let counts = owner.load(&chain.seal(vec![part]), &staging).await.unwrap().streams[0];
+    assert_eq!((counts.loaded, counts.merged), (1, 1));
+    let sql = "select string_agg(concat(id, note, ' ', extract(epoch from _thimble_valid_from)::int, '-', \
+               extract(epoch from _thimble_valid_to)::int, ' ', _thimble_current, ' ', _thimble_batch), ', ' order by id, note) \
+               from shop.orders";
+    assert_eq!(base.sql(sql), "1a 1-3 f 1, 1b 3-4 f 3, 1c 4- t 4, 2x 2- t 5");
+}
+
+#[tokio::test]
+async fn keys_up_to_the_limit_are_indexed_and_larger_ones_refused() {
+    use thimble_record::{DataType, StreamBatch, StreamSchema, WriteMode};
+    let (base, staging, mut chain) = (Base::new(), Staging::default(), Chain::new());
+    let owner = base.owner();
+    let fields = ["a", "b"].map(|name| world::field(name, DataType::Text));
+    let mut schema = StreamSchema::new(fields.to_vec());
+    schema.fields.push(world::field("_thimble_sequence", DataType::Int64));
+    let mut state = 1u64;
+    // Text that does not compress.
+    let mut noise = |length: usize| -> String {
+        let letter = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b' ' + (state >> 33) as u8 % 95)
+        };
+        (0..length).map(letter).collect()
+    };
+    let pairs = [(noise(1_300), noise(1_300)), (noise(1_300), noise(1_301)), (noise(10), noise(10))];
+    let text = |f: fn(&(String, String)) -> &str| -> arrow_array::ArrayRef {
+        Arc::new(arrow_array::StringArray::from_iter_values(pairs.iter().map(f)))
+    };
+    let columns = vec![text(|p| &p.0), text(|p| &p.1), Arc::new(arrow_array::Int64Array::from(vec![1, 2, 3])) as _];
+    let rows = arrow_array::RecordBatch::try_new(schema.to_arrow(), columns).unwrap();
+    let key = vec!["a".to_owned(), "b".to_owned()];
+    let refused = owner.refuse_keys(&key, &rows);
+    assert_eq!(refused.iter().map(|r| (r.row, r.reason)).collect::<Vec<_>>(), [(1, "key-too-large")]);
+    let good = vec![staging.stage(0, &schema, &rows.slice(0, 1)), staging.stage(1, &schema, &rows.slice(2, 1))];
+    let part = StreamBatch { mode: WriteMode::Upsert, key, ..append("orders", good) };
+    assert_eq!(owner.load(&chain.seal(vec![part]), &staging).await.unwrap().streams[0].loaded, 2);
 }

@@ -250,10 +250,8 @@ async fn names_arrive_as_they_are_or_stay_apart() {
     assert!(!base.exists("orders"));
 }
 
-#[tokio::test]
-async fn schemas_evolve_and_misfits_are_named() {
-    let (base, staging, mut chain) = (Base::new(), Staging::default(), Chain::new());
-    let owner = base.owner();
+/// A row of a schema, and one of the schema that it grew to.
+fn before_and_after() -> [(StreamSchema, RecordBatch); 2] {
     let old = StreamSchema::new(vec![
         field("id", DataType::Int64),
         field("price", DataType::Int64),
@@ -292,6 +290,14 @@ async fn schemas_evolve_and_misfits_are_named() {
             Arc::new(BooleanArray::from(vec![true])),
         ],
     );
+    [(old, before), (new, after)]
+}
+
+#[tokio::test]
+async fn schemas_evolve_and_misfits_are_named() {
+    let (base, staging, mut chain) = (Base::new(), Staging::default(), Chain::new());
+    let owner = base.owner();
+    let [(old, before), (new, after)] = before_and_after();
     owner.load(&chain.seal(vec![append("orders", vec![staging.stage(0, &old, &before)])]), &staging).await.unwrap();
     base.sql("alter table shop.orders add column mine text default 'kept'");
     // Both schemas in one batch, too: the schema changed while it was extracted.

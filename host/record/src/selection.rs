@@ -81,10 +81,10 @@ pub struct StreamSelection {
     /// Name in the catalog, or `*` for every stream that no other selection names. `name` is accepted too.
     #[serde(alias = "name")]
     pub stream: String,
-    /// Absent: the stream's first method.
+    /// How it is read. Absent: the stream's first method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<ReplicationMethod>,
-    /// Absent: what suits the method.
+    /// What its table is to hold. Absent: `replace` for full-table; else `upsert` where there is a key, `append` where not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Disposition>,
     /// Fields that identify a record; empty: those that the source names.
@@ -102,17 +102,22 @@ pub struct StreamSelection {
     /// Fields whose values are replaced by `***` before they are staged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mask: Vec<String>,
+    /// What becomes of objects and arrays inside a record.
     #[serde(default, skip_serializing_if = "is_default")]
     pub nested: Nesting,
+    /// What becomes of data that differs from the stored schema, from the second run on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub contract: Contract,
+    /// What a deleted record leaves behind in a table with a key.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deletes: DeleteMode,
     /// Records that a full read no longer meets count as deleted. Needs full-table with upsert or history.
     #[serde(default, skip_serializing_if = "is_default")]
     pub infer_deletes: bool,
+    /// How many records may be rejected before the run fails.
     #[serde(default, skip_serializing_if = "is_default")]
     pub max_rejected: MaxRejected,
+    /// Names of the columns that the host adds.
     #[serde(default, skip_serializing_if = "is_default")]
     pub system_columns: SystemNaming,
 }

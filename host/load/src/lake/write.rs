@@ -69,7 +69,14 @@ impl Lake {
         segment: &SegmentRef,
     ) -> Result<(), LoadError> {
         if let Some(incoming) = incoming {
-            let put = self.client.store().put(incoming, payload).await;
+            // A neighbour that just removed the folder's last file may have removed the folder with it.
+            let mut put = self.client.store().put(incoming, payload.clone()).await;
+            for _ in 1..PUT_ATTEMPTS {
+                if put.as_ref().err().is_none_or(refused) {
+                    break;
+                }
+                put = self.client.store().put(incoming, payload.clone()).await;
+            }
             put.map_err(|source| LoadError::store("write", incoming.as_ref(), source))?;
             return self.link(incoming, path, segment).await;
         }

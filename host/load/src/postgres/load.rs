@@ -211,7 +211,9 @@ impl<'a> Load<'a> {
         };
         self.refuse_foreign(part, &name).await?;
         let known = if part.refreshing { known } else { Known { visible, ..known } };
-        self.place.remember(self.session, &part.stream, &known).await?;
+        if self.known.get(&part.stream) != Some(&known) {
+            self.place.remember(self.session, &part.stream, &known).await?;
+        }
         self.known.insert(part.stream.clone(), known);
         let table = Table::prepare(self.session, self.place, &naming, &name, part).await?;
         let (loaded, copied) = self.rows(index, part, &table).await?;

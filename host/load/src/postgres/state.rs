@@ -26,7 +26,7 @@ pub(super) struct Held {
 }
 
 /// A table of a stream as the commits left it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) table: String,
     /// The generation that readers see; `None` while the first full refresh is under way.

@@ -37,6 +37,11 @@ impl Server {
         name
     }
 
+    /// The certificate that it proves its name with; `None` where there is no tool to make one.
+    pub fn certificate(&self) -> Option<String> {
+        fs::read_to_string(self.folder.join("server.crt")).ok()
+    }
+
     /// Runs SQL with another client than the one under test; rows come as text, columns divided by `|`.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         self.sql_as("thimble", database, sql)
@@ -86,6 +91,13 @@ fn start() -> Server {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // For "localhost" only, so that a wrong name is met too.
+    let certified = as_user(Path::new("openssl"))
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "server.key", "-out", "server.crt"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let script = "\"$@\" >server.log 2>&1 & p=$!; cat >/dev/null; kill -INT $p; wait $p; cd /; rm -rf \"$FOLDER\"";
     let keeper = as_user(Path::new("/bin/sh"))
@@ -95,6 +107,8 @@ fn start() -> Server {
         .arg(&data)
         .args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"])
         .args(["-c", "max_connections=100", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"])
+        .args(["-c", &format!("ssl={}", if certified { "on" } else { "off" })])
+        .args(["-c", "ssl_cert_file=../server.crt", "-c", "ssl_key_file=../server.key"])
         .arg("-c")
         .arg(format!("unix_socket_directories={}", folder.display()))
         .env("FOLDER", &folder)

@@ -9,7 +9,7 @@ use crate::{
     output::{Output, Table, count, size},
     wiring::{self, Opened},
 };
-use thimble_load::{Destination, TableInfo, lake::Lake};
+use thimble_load::{TableInfo, lake::Lake};
 use thimble_record::ConnectionId;
 
 /// List the tables of a connection in its destination.
@@ -24,12 +24,15 @@ pub fn run(arguments: &Tables, global: &Global, output: Output) -> Result<(), Cl
     let context = Context::existing(global, output)?;
     let id = connection_id(&arguments.connection)?;
     runtime(1)?.block_on(async {
-        match wiring::destination_of(&context, &id).await? {
+        let opened = wiring::destination_of(&context, &id).await?;
+        let tables = opened.destination().tables(&id).await.map_err(|error| error.failure())?;
+        if tables.is_empty() {
+            // Tells a connection without tables from a name that does not exist.
+            context.store().await?.connection(&id).await?;
+        }
+        match opened {
             Opened::Lake(lake) => of_lake(&lake, &id, output).await,
-            Opened::Postgres(postgres) => {
-                let tables = postgres.tables(&id).await.map_err(|error| error.failure())?;
-                show(&id, &tables, output)
-            }
+            Opened::Postgres(_) => show(&id, &tables, output),
         }
     })
 }
