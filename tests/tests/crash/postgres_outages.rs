@@ -94,34 +94,47 @@ async fn a_server_that_refuses_connections_costs_a_run_and_nothing_else() {
     bed.assert_exact("refused connections").await;
 }
 
-/// The owner is stopped inside of a transaction that needs only its COMMIT, and is overtaken; then the COMMIT arrives.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_arrives_after_its_owner_was_overtaken() {
-    for mode in [Mode::Append, Mode::Upsert, Mode::Refresh] {
-        let name = format!("outages_late_{mode:?}").to_lowercase();
-        let (mut bed, proxy) = bed_behind_proxy(&Database::shared(&name).await, mode).await;
-        for nth in 1..=4 {
-            bed.change();
-            let mut held = proxy.script(COMMIT, nth, Fault::Hold);
-            let zombie = bed.spawn(None);
-            held.met().await;
-            signal(&zombie, "STOP");
-            // It stands at its commit, wherever it is stopped.
-            while holds_control_lock(&bed.thimble).await {
-                signal(&zombie, "CONT");
-                signal(&zombie, "STOP");
-            }
-            overtake(&bed);
-            let at = format!("{mode:?}, commit {nth}");
-            bed.assert_exact(&format!("{at}, before it arrived")).await;
-            held.release();
+/// The owner is stopped inside of a transaction that needs only its COMMIT, and is overtaken; then the COMMIT arrives. The
+/// new owner waits a while for the old one's lock, so that each costs seconds.
+async fn late_commits(name: &str, mode: Mode, commits: &[u32]) {
+    let (mut bed, proxy) = bed_behind_proxy(&Database::shared(name).await, mode).await;
+    for nth in commits {
+        bed.change();
+        let mut held = proxy.script(COMMIT, *nth, Fault::Hold);
+        let zombie = bed.spawn(None);
+        held.met().await;
+        signal(&zombie, "STOP");
+        // It stands at its commit, wherever it is stopped.
+        while holds_control_lock(&bed.thimble).await {
             signal(&zombie, "CONT");
-            let output = zombie.wait_with_output().unwrap();
-            assert!(!output.status.success(), "{at}: an overtaken run says that it succeeded: {}", text(&output));
-            bed.assert_exact(&format!("{at}, after it arrived")).await;
-            bed.change();
-            bed.sync();
-            bed.assert_exact(&format!("{at}, one run later")).await;
+            signal(&zombie, "STOP");
         }
+        overtake(&bed);
+        let at = format!("commit {nth}");
+        bed.assert_exact(&format!("{at}, before it arrived")).await;
+        held.release();
+        signal(&zombie, "CONT");
+        let output = zombie.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{at}: an overtaken run says that it succeeded: {}", text(&output));
+        bed.assert_exact(&format!("{at}, after it arrived")).await;
+        bed.change();
+        bed.sync();
+        bed.assert_exact(&format!("{at}, one run later")).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_an_append_that_arrive_after_their_owner_was_overtaken() {
+    // The fence's, and those of two batches.
+    late_commits("outages_late_append", Mode::Append, &[1, 2, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_an_upsert_that_arrives_after_its_owner_was_overtaken() {
+    late_commits("outages_late_upsert", Mode::Upsert, &[3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_a_refresh_that_arrives_after_its_owner_was_overtaken() {
+    late_commits("outages_late_refresh", Mode::Refresh, &[3]).await;
 }
