@@ -3,6 +3,7 @@
 
 mod backups;
 pub mod bed;
+mod controls;
 mod failpoints;
 mod outages;
 mod postgres_outages;

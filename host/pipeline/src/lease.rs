@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thimble_record::{ConnectionId, Epoch, Failure, RunId};
+use thimble_record::{ConnectionId, Epoch, ErrorKind, Failure, RunId};
 use thimble_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +134,15 @@ async fn renew(
             // A database that is away for a moment costs nothing until the lease has run out.
             Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms => {}
             Err(error) => {
-                *lost.lock().expect("no holder of this lock panics") = Some(error.failure());
+                let failure = match &error {
+                    // Whoever took the lease has written this run off.
+                    StoreError::Conflict { .. } => {
+                        let message = format!("the lease of connection {connection} was lost: {error}");
+                        Failure::new(ErrorKind::Refused, message)
+                    }
+                    error => error.failure(),
+                };
+                *lost.lock().expect("no holder of this lock panics") = Some(failure);
                 cancel.cancel();
                 return;
             }

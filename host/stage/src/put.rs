@@ -82,11 +82,18 @@ impl Stage {
         if found.meta.size != reference.bytes {
             return Ok(Held::Other);
         }
-        let digest = found
+        let (digest, length) = found
             .into_stream()
-            .try_fold(Sha256::new(), |sha, piece: Bytes| async move { Ok(sha.chain_update(&piece)) })
+            .try_fold((Sha256::new(), 0), |(sha, length), piece: Bytes| async move {
+                Ok((sha.chain_update(&piece), length + piece.len() as u64))
+            })
             .await
             .map_err(unknown)?;
+        if length != reference.bytes {
+            // A connection that was cut; what is there may be whole.
+            let source = format!("{length} of {} bytes came", reference.bytes).into();
+            return Err(unknown(object_store::Error::Generic { store: "stage", source }));
+        }
         Ok(if hex::encode(digest.finalize()) == reference.sha256 { Held::Same } else { Held::Other })
     }
 }

@@ -292,6 +292,15 @@ async fn lost_answers_and_refusals_of_a_put() {
     assert!(matches!(f.stage.put(finished.clone()).await, Err(StageError::Unknown { .. })));
     f.stage.put(finished.clone()).await.unwrap();
 
+    // A cut look at what is there says nothing about it either.
+    let finished = segment(&f.stage, id(1, 3), &rows(0, 1, 10));
+    for cut in [0, 100] {
+        f.faults.inject(Request::Put, ".seg", Fault::LoseAnswer);
+        f.faults.inject(Request::Get, ".seg", Fault::Cut(cut));
+        assert!(matches!(f.stage.put(finished.clone()).await, Err(StageError::Unknown { .. })));
+    }
+    f.stage.put(finished.clone()).await.unwrap();
+
     f.faults.inject(Request::Put, ".seg", Fault::Forbid);
     let error = f.stage.put(finished).await.unwrap_err();
     assert_eq!(error.failure().kind, ErrorKind::Config);

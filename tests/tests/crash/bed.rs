@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use thimble_fixtures::{
     files::{FileServer, set_modified},
@@ -206,7 +207,12 @@ impl Bed {
 
     /// The destination holds exactly what the source has.
     pub async fn assert_exact(&self, after: &str) {
-        self.assert_rows(&self.rows().await, |id| self.source.get(&id).copied(), after);
+        self.compare(&self.rows().await, |id| self.source.get(&id).copied()).assert_none(after);
+    }
+
+    /// How the destination differs from the source.
+    pub async fn differences(&self) -> Differences {
+        self.compare(&self.rows().await, |id| self.source.get(&id).copied())
     }
 
     /// The table is whole: that of the last refresh that ended, or of the one before.
@@ -218,42 +224,86 @@ impl Bed {
             version.is_some_and(|version| version == newest || version + 1 == newest),
             "after {after}: readers see version {version:?}; the source is at {newest}"
         );
-        self.assert_rows(&rows, |_| version, after);
+        self.compare(&rows, |_| version).assert_none(after);
     }
 
-    fn assert_rows(&self, rows: &[(u64, u64)], expected: impl Fn(u64) -> Option<u64>, after: &str) {
+    fn compare(&self, rows: &[(u64, u64)], expected: impl Fn(u64) -> Option<u64>) -> Differences {
         let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (id, version) in rows {
             seen.entry(*id).or_default().push(*version);
         }
-        let lost: Vec<_> = self.source.keys().filter(|id| !seen.contains_key(id)).collect();
-        let doubled: Vec<_> = seen.iter().filter(|(_, versions)| versions.len() > 1).collect();
-        let wrong: Vec<_> =
-            (seen.iter()).filter(|(id, versions)| versions.len() == 1 && expected(**id) != Some(versions[0])).collect();
+        let wrong = |id: u64, versions: &[u64]| versions.len() == 1 && expected(id) != Some(versions[0]);
+        Differences {
+            lost: self.source.keys().copied().filter(|id| !seen.contains_key(id)).collect(),
+            doubled: seen.iter().filter(|(_, versions)| versions.len() > 1).map(|(id, _)| *id).collect(),
+            wrong: seen.iter().filter(|(id, versions)| wrong(**id, versions)).map(|(id, _)| *id).collect(),
+        }
+    }
+}
+
+/// Ids that a destination does not hold as it should.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Differences {
+    pub lost: Vec<u64>,
+    pub doubled: Vec<u64>,
+    /// Not there in the last version, or never in the source.
+    pub wrong: Vec<u64>,
+}
+
+impl Differences {
+    fn assert_none(&self, after: &str) {
+        let Self { lost, doubled, wrong } = self;
         let counts = (lost.len(), doubled.len(), wrong.len());
-        assert!(
-            counts == (0, 0, 0),
-            "after {after}: (lost, doubled, wrong) = {counts:?}: {:?} {:?} {:?}",
-            &lost[..lost.len().min(5)],
-            &doubled[..doubled.len().min(5)],
-            &wrong[..wrong.len().min(5)]
-        );
+        let first: Vec<_> = [lost, doubled, wrong].iter().map(|ids| &ids[..ids.len().min(5)]).collect();
+        assert!(counts == (0, 0, 0), "after {after}: (lost, doubled, wrong) = {counts:?}, such as {first:?}");
     }
 }
 
 /// The state of a process as the kernel names it: `T` is stopped; `None` where it is gone.
-pub fn state_of(pid: u32) -> Option<char> {
+fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].trim_start().chars().next()
 }
 
 /// Waits until a process has stopped itself.
-pub fn wait_until_stopped(child: &mut Child) {
+fn wait_until_stopped(child: &mut Child) {
     let deadline = Instant::now() + WAIT;
     while state_of(child.id()) != Some('T') {
         assert!(child.try_wait().unwrap().is_none(), "the sync ended before it came to its failpoint");
         assert!(Instant::now() < deadline, "the sync did not come to its failpoint");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A transaction that holds the control database's write lock.
+pub struct ControlLock(SqliteConnection);
+
+impl ControlLock {
+    /// Waits for the lock so long, and answers `None` where somebody else keeps it.
+    pub async fn take(thimble: &Installation, patience: Duration) -> Option<Self> {
+        let file = thimble.data().join("thimble.db");
+        assert!(file.exists(), "the control database has another name now");
+        let options = SqliteConnectOptions::new().filename(file).busy_timeout(patience);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let locked = sqlx::query("begin immediate").execute(&mut connection).await;
+        locked.is_ok().then_some(Self(connection))
+    }
+
+    pub async fn release(mut self) {
+        sqlx::query("rollback").execute(&mut self.0).await.unwrap();
+        self.0.close().await.unwrap();
+    }
+}
+
+/// Whether a process that is stopped now holds the control database's lock: its renewal may have been at work. Nobody can
+/// overtake it then.
+pub async fn holds_control_lock(thimble: &Installation) -> bool {
+    match ControlLock::take(thimble, Duration::from_millis(500)).await {
+        Some(lock) => {
+            lock.release().await;
+            false
+        }
+        None => true,
     }
 }
 
@@ -274,4 +324,20 @@ pub fn overtake(bed: &Bed) {
 pub fn signal(child: &Child, name: &str) {
     let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
     assert!(sent.unwrap().success(), "SIG{name} could not be sent");
+}
+
+impl Bed {
+    /// Starts a sync and waits until it has stopped itself at a failpoint, without a lock that others need.
+    pub async fn stop_at(&self, point: &str) -> Child {
+        for _ in 0..10 {
+            let mut child = self.spawn(Some(&format!("{point}:stop")));
+            wait_until_stopped(&mut child);
+            if !holds_control_lock(&self.thimble).await {
+                return child;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        panic!("a sync that stops at {point} always holds the control database's lock");
+    }
 }

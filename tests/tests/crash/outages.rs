@@ -1,34 +1,18 @@
 //! Peers that go away and come back: the control database locked, PostgreSQL stopped or cut off in the middle of a commit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sqlx::{Connection, SqliteConnection};
-
-use super::bed::{Bed, Mode, Target, signal, wait_until_stopped};
+use super::bed::{Bed, ControlLock, Mode, Target, signal};
 use crate::harness::text;
 
 /// Where the database is locked, and for how long: longer than it is waited for only once, since that takes its time.
 const LOCKED: [(&str, Duration); 5] = [
-    ("after-lease:1:stop", Duration::from_secs(2)),
-    ("before-seal:2:stop", Duration::from_secs(2)),
-    ("before-seal:2:stop", Duration::from_secs(11)),
-    ("before-mirror:2:stop", Duration::from_secs(2)),
-    ("before-finish:1:stop", Duration::from_secs(2)),
+    ("after-lease:1", Duration::from_secs(2)),
+    ("before-seal:2", Duration::from_secs(2)),
+    ("before-seal:2", Duration::from_secs(11)),
+    ("before-mirror:2", Duration::from_secs(2)),
+    ("before-finish:1", Duration::from_secs(2)),
 ];
-
-/// Takes the control database's write lock.
-async fn lock(bed: &Bed) -> SqliteConnection {
-    let file = bed.thimble.data().join("thimble.db");
-    assert!(file.exists(), "the control database has another name now");
-    let mut connection = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    sqlx::query("begin immediate").execute(&mut connection).await.unwrap();
-    connection
-}
-
-async fn unlock(mut connection: SqliteConnection) {
-    sqlx::query("rollback").execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
 
 /// While nobody can write to the control database, a run waits or fails with a sentence; the next one is right.
 #[tokio::test(flavor = "multi_thread")]
@@ -37,18 +21,15 @@ async fn a_locked_control_database_costs_time_and_nothing_else() {
     bed.sync();
     for (point, locked) in LOCKED {
         bed.change();
-        let mut child = bed.spawn(Some(point));
-        wait_until_stopped(&mut child);
-        let connection = lock(&bed).await;
+        let child = bed.stop_at(point).await;
+        let lock = ControlLock::take(&bed.thimble, Duration::from_secs(1)).await.unwrap();
         signal(&child, "CONT");
-        let started = Instant::now();
         tokio::time::sleep(locked).await;
-        unlock(connection).await;
+        lock.release().await;
         let output = child.wait_with_output().unwrap();
         let said = text(&output);
         assert!(output.status.success() || said.contains("error: "), "{point}: {said}");
         assert!(!said.contains("panicked"), "{point}: {said}");
-        println!("{point}, locked for {:?}: {} {}", started.elapsed(), output.status, said.trim());
         bed.sync();
         bed.assert_exact(&format!("{point}, locked for {locked:?}")).await;
     }

@@ -3,7 +3,7 @@
 use crate::harness::text;
 
 use super::{
-    bed::{Bed, Mode, Target, overtake, signal, wait_until_stopped},
+    bed::{Bed, Mode, Target, overtake, signal},
     failpoints,
 };
 
@@ -22,9 +22,8 @@ async fn zombies(name: &str, target: Target, mode: Mode) {
     for name in failpoints::names() {
         let Some(hit) = hit_of(&name) else { continue };
         bed.change();
-        let point = format!("{name}:{hit}:stop");
-        let mut zombie = bed.spawn(Some(&point));
-        wait_until_stopped(&mut zombie);
+        let point = format!("{name}:{hit}");
+        let zombie = bed.stop_at(&point).await;
         overtake(&bed);
         bed.assert_exact(&format!("{point}, before it woke")).await;
         signal(&zombie, "CONT");
