@@ -330,7 +330,8 @@ async fn schemas_evolve_and_misfits_are_named() {
     // A view holds the type of a column.
     base.sql("create view shop.v as select count from shop.orders");
     let wider = StreamSchema::new(vec![field("id", DataType::Int64), field("count", DataType::Decimal(30, 0))]);
-    let batch = batch_of(&wider, vec![int(9), decimal(1, 30, 0)]);
+    let count = Decimal128Array::from(vec![1]).with_precision_and_scale(30, 0).unwrap();
+    let batch = batch_of(&wider, vec![Arc::new(Int64Array::from(vec![9])), Arc::new(count)]);
     let held = chain.seal(vec![append("orders", vec![staging.stage(0, &wider, &batch)])]);
     let error = owner.load(&held, &staging).await.unwrap_err();
     assert!(matches!(&error, LoadError::Config(says) if says.contains("view")), "{error}");

@@ -1,6 +1,6 @@
 //! From selections and positions to the partitions that a run reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thimble_engine::shape::Shape;
 use thimble_load::Capabilities;
@@ -235,7 +235,7 @@ pub async fn plan(
     let state = StreamState { completed: position.completed.clone(), partitions };
     let plan = connector.plan(session, &chosen.stream, chosen.method, state).await.map_err(|error| error.failure())?;
     check(&chosen.stream.name, &plan)?;
-    Ok(divide(chosen, position, known, plan))
+    divide(chosen, position, known, plan)
 }
 
 fn check(stream: &str, plan: &Plan) -> Result<(), Failure> {
@@ -261,7 +261,7 @@ fn check(stream: &str, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-fn divide(chosen: Chosen, position: &StreamPosition, known: Known, plan: Plan) -> Planned {
+fn divide(chosen: Chosen, position: &StreamPosition, known: Known, plan: Plan) -> Result<Planned, Failure> {
     let next = match (plan.next_state, plan.partitions.as_slice()) {
         (None, [only]) => NextState::LastCheckpoint { partition_id: only.id.clone() },
         // Nothing new and no state given: what was completed stays.
@@ -285,14 +285,23 @@ fn divide(chosen: Chosen, position: &StreamPosition, known: Known, plan: Plan) -
             partition,
         })
         .collect();
-    let work = work(chosen, position, known, requests.len(), next);
-    Planned { work, requests, estimated_bytes, estimated_records }
+    let work = work(chosen, position, known, requests.len(), next)?;
+    Ok(Planned { work, requests, estimated_bytes, estimated_records })
 }
 
 /// The stream as the collector works on it.
-pub fn work(chosen: Chosen, position: &StreamPosition, known: Known, remaining: usize, next: NextState) -> StreamWork {
-    let decoder = decoder(&chosen, known);
-    StreamWork {
+///
+/// # Errors
+/// `config`, where two fields would become one column.
+pub fn work(
+    chosen: Chosen,
+    position: &StreamPosition,
+    known: Known,
+    remaining: usize,
+    next: NextState,
+) -> Result<StreamWork, Failure> {
+    let decoder = decoder(&chosen, known)?;
+    Ok(StreamWork {
         target: target(&chosen, position),
         decoder,
         shape: chosen.shape.clone(),
@@ -302,7 +311,7 @@ pub fn work(chosen: Chosen, position: &StreamPosition, known: Known, remaining: 
         records: 0,
         bytes: 0,
         rejected: 0,
-    }
+    })
 }
 
 /// Where the stream's rows go.
@@ -323,13 +332,20 @@ pub fn target(chosen: &Chosen, position: &StreamPosition) -> Target {
     }
 }
 
-fn decoder(chosen: &Chosen, known: Known) -> Decoder {
+fn decoder(chosen: &Chosen, known: Known) -> Result<Decoder, Failure> {
     let Known { stored, streams, capabilities } = known;
     let selected = chosen.selected();
     // What is not stored yet has nothing to be held to.
     let contract = if stored.is_some() { chosen.selection.contract } else { Contract::Evolve };
     // Declared fields first, so that a stream without records still gets its columns.
     let schema = stored.unwrap_or_else(|| declared(&chosen.stream.schema, selected.as_ref(), chosen.selection.nested));
+    let mut columns = BTreeMap::new();
+    for Field { name, .. } in &schema.fields {
+        if let Some(other) = columns.insert(chosen.shape.column(name), name) {
+            let what = format!("its fields `{other}` and `{name}` would become one column: correct `rename`");
+            return Err(wrong(&chosen.stream.name, what));
+        }
+    }
     let options = DecodeOptions {
         selected,
         nesting: chosen.selection.nested,
@@ -338,7 +354,7 @@ fn decoder(chosen: &Chosen, known: Known) -> Decoder {
         taken: chosen.shape.taken(),
         reserved_streams: streams,
     };
-    Decoder::new(&chosen.stream.name, schema, options)
+    Ok(Decoder::new(&chosen.stream.name, schema, options))
 }
 
 fn declared(schema: &StreamSchema, selected: Option<&BTreeSet<String>>, nested: Nesting) -> StreamSchema {

@@ -307,7 +307,7 @@ impl Worker {
             let original = known.stored.clone().unwrap_or_default();
             known.stored = known.stored.map(|stored| shape.treated_source(&stored));
             stream.shape = shape.of_treated();
-            let work = plan::work(stream, &position, known, 0, NextState::Given(None));
+            let work = plan::work(stream, &position, known, 0, NextState::Given(None))?;
             streams.insert(name, Replayed { work, shape, original, first_batch: position.first_batch });
         }
         let open = self.first_batch(committer, &loaded.plugin.digest);
