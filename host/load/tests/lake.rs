@@ -220,6 +220,22 @@ async fn a_lost_answer_of_the_commit_is_asked_about() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_cut_on_its_way_is_no_answer() {
+    for world in World::all() {
+        let (lake, staging, mut chain) = (world.lake(), Staging::default(), Chain::new());
+        let one = orders(&mut chain, &staging, 0..3);
+        lake.load(&one, &staging).await.unwrap();
+        for cut in [0, 10, 200] {
+            world.faults.inject(Request::Get, "_thimble/commits/00000000000000000001", Fault::Cut(cut));
+            let error = world.lake().committed(&connection()).await.unwrap_err();
+            assert_eq!(error.failure().kind, ErrorKind::Transient, "{cut}: {error}");
+            world.faults.assert_all_met();
+            assert_eq!(world.lake().committed(&connection()).await.unwrap().position, one.to);
+        }
+    }
+}
+
+#[tokio::test]
 async fn disturbed_writes_of_data_files() {
     for world in World::all() {
         let (lake, staging, mut chain) = (world.lake(), Staging::default(), Chain::new());
