@@ -28,7 +28,7 @@ fn cases() -> Vec<(String, Fate)> {
         (simple(r#","j":{"a":"\u0000"}"#), Rejected("nul-in-json")),
         (simple(r#","t":"\ud800""#), Rejected("invalid-text")),
         (simple(r#","j":{"a":"\ud800"}"#), Rejected("surrogate-in-json")),
-        (format!(",\"j\":{deep}"), Rejected("json-too-deep")),
+        (format!(",\"j\":{deep}"), Rejected("too-deep")),
         (simple(r#","n":9223372036854775808"#), Row("n__decimal", "9223372036854775808")),
         (simple(r#","n":1e400"#), Row("n__text", "1e400")),
         (simple(r#","d":0.1"#), Row("d", "0.1")),
@@ -97,22 +97,22 @@ async fn every_bad_value_is_accounted_for_and_fails_nothing_else() {
     let query = async |sql: &str| database.server.query(&database.name, sql).await.unwrap();
     let count = query("select count(*), count(distinct id) from c.s").await;
     assert_eq!(count, [[Some(rows.to_string()), Some(rows.to_string())]]);
+    let mut wrong = Vec::new();
     for (at, (rest, fate)) in cases.iter().enumerate() {
         let id = GOOD + at as u64;
-        let shown = &rest[..rest.len().min(60)];
-        match fate {
-            Fate::Row(column, expected) => {
-                let found = query(&format!("select ({column})::text from c.s where id = {id}")).await;
-                let found = found.first().map(|row| row[0].clone().unwrap_or_else(|| "-".into()));
-                assert_eq!(found.as_deref(), Some(*expected), "{shown}");
-            }
+        let (sql, expected) = match fate {
+            Fate::Row(column, expected) => (format!("select ({column})::text from c.s where id = {id}"), expected),
             Fate::Rejected(reason) => {
-                let found =
-                    query(&format!("select reason from c._thimble_rejected where raw like '%\"id\":{id},%'")).await;
-                assert_eq!(found, [[Some((*reason).to_owned())]], "{shown}");
+                (format!("select reason from c._thimble_rejected where raw like '%\"id\":{id},%'"), reason)
             }
+        };
+        let found = query(&sql).await;
+        let found = found.first().map(|row| row[0].clone().unwrap_or_else(|| "-".into()));
+        if found.as_deref() != Some(*expected) {
+            wrong.push(format!("{}: {found:?} instead of {expected}", &rest[..rest.len().min(60)]));
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     let names = query("select count(*) from information_schema.columns where table_schema = 'c' and table_name = 's' and length(column_name) > 63").await;
     assert_eq!(names, [[Some("0".to_owned())]]);
     let listed: Value = thimble.json(&["rejects", "c", "--limit", "1000"]);
