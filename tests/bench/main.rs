@@ -21,6 +21,9 @@ struct Cli {
     /// Rows of the boundary measurements.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u64,
+    /// Load what this file names, and nothing else.
+    #[arg(long, hide = true)]
+    load_child: Option<std::path::PathBuf>,
     /// Rows that are loaded into PostgreSQL.
     #[arg(long, default_value_t = 1_000_000)]
     load_rows: u64,
@@ -70,6 +73,9 @@ fn human(value: f64) -> String {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
+    if let Some(file) = &cli.load_child {
+        return load::child(file);
+    }
     let wanted = |name: &str| cli.only.as_deref().is_none_or(|only| only == name);
     let mut figures = Vec::new();
     if wanted("boundary") {

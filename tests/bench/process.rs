@@ -72,7 +72,7 @@ pub struct Run {
 }
 
 /// Waits, and samples the peak of the resident set (`VmHWM`, proc(5)) until the end.
-fn wait(child: &mut Child) -> Fallible<(ExitStatus, f64)> {
+pub fn wait(child: &mut Child) -> Fallible<(ExitStatus, f64)> {
     let mut peak: f64 = 0.0;
     loop {
         if let Some(status) = child.try_wait()? {

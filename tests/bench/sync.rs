@@ -111,7 +111,7 @@ pub fn postgres(records: u64, runs: usize) -> Fallible<Vec<Figure>> {
             value: largest,
             unit: "MiB",
             floor: Some((peaks[0], "a quarter of the records")),
-            target: Some(("<=", 128.0)),
+            target: Some(("<=", 200.0)),
         },
     ])
 }
