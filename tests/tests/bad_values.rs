@@ -29,7 +29,7 @@ fn cases() -> Vec<(String, Fate)> {
         (simple(r#","t":"\ud800""#), Rejected("invalid-text")),
         (simple(r#","j":{"a":"\ud800"}"#), Rejected("surrogate-in-json")),
         (format!(",\"j\":{deep}"), Rejected("too-deep")),
-        (simple(r#","n":9223372036854775808"#), Row("n__decimal", "9223372036854775808")),
+        (simple(r#","n":9223372036854775808"#), Row("n", "9223372036854775808")),
         (simple(r#","n":1e400"#), Row("n__text", "1e400")),
         (simple(r#","d":0.1"#), Row("d", "0.1")),
         (simple(r#","t":"NaN""#), Row("t", "NaN")),
@@ -106,8 +106,10 @@ async fn every_bad_value_is_accounted_for_and_fails_nothing_else() {
                 (format!("select reason from c._thimble_rejected where raw like '%\"id\":{id},%'"), reason)
             }
         };
-        let found = query(&sql).await;
-        let found = found.first().map(|row| row[0].clone().unwrap_or_else(|| "-".into()));
+        let found = match database.server.query(&database.name, &sql).await {
+            Ok(rows) => rows.first().map(|row| row[0].clone().unwrap_or_else(|| "-".into())),
+            Err(error) => Some(error.to_string()),
+        };
         if found.as_deref() != Some(*expected) {
             wrong.push(format!("{}: {found:?} instead of {expected}", &rest[..rest.len().min(60)]));
         }

@@ -300,6 +300,28 @@ async fn the_columns_of_the_host_have_stitch_names_where_that_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connector_may_hold_back_checkpoints_for_so_many_bytes_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let records: Vec<String> = (0..10_000).map(|id| format!("{{\"id\":{id}}}")).collect();
+    std::fs::write(folder.path().join("1.jsonl"), records.join("\n")).unwrap();
+    let server = FileServer::start(folder.path(), 0).await.unwrap();
+    let streams = json!([{"name": "s", "urls": [server.url("*.jsonl")]}]);
+    let connections = json!({"c": {"plugin": "files", "config": {"streams": streams}}});
+    let thimble = Installation::new(json!({}), json!({}));
+    for (most, exit) in [("10KiB", 1), ("16MiB", 0)] {
+        thimble.configure(connections.clone(), json!({"limits": {"batch": {"max_uncheckpointed": most}}}));
+        if exit == 1 {
+            thimble.install("files");
+        }
+        let output = thimble.run(&["sync", "c"]);
+        assert_eq!(output.status.success(), exit == 0, "{}", text(&output));
+        let told = text(&output).contains("without a checkpoint; `limits.batch.max_uncheckpointed` allows 10240");
+        assert_eq!(told, exit == 1, "{}", text(&output));
+    }
+    assert_eq!(thimble.rows("s").len(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn choices_that_cannot_work_are_told_before_anything_is_read() {
     let mut world = World::new("choices", json!({"mode": "upsert"})).await;
     world.write("1.jsonl", &[r#"{"id":1,"other":2}"#]);

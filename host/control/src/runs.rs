@@ -124,7 +124,8 @@ pub enum ConnectionRunKind {
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
     pub kind: ConnectionRunKind,
-    /// Parameters for the run.
+    /// Parameters of a sync: `streams` (names; empty: all), and at most one of `full_refresh` (true), `backfill`
+    /// (`{"name": …, "config": {…}}`) and `replay` (`{"reasons": […]}`, to try rejected records again).
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub request: Option<serde_json::Map<String, Value>>,

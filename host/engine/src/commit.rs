@@ -9,6 +9,7 @@
 //!                                   │                                    ▼   │ not there             │
 //!                                   │                                  Asking ──── there ──▶ Mirroring │
 //!                                   └────────────────────────────────────────────────────────────────┘
+//! Fencing ── failure that may pass ──▶ Unfenced (backoff) ──▶ Fencing
 //! any state ── failure that is not retried, or a newer owner ──▶ Stopped
 //! ```
 //!
@@ -23,8 +24,14 @@ use crate::retry::{Retry, RetryPolicy};
 /// Where the protocol stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// The fence is being raised to our epoch.
-    Fencing,
+    /// The fence is being raised to our epoch. Raising it twice is raising it once.
+    Fencing {
+        attempt: u32,
+    },
+    /// Until the next try of that.
+    Unfenced {
+        attempt: u32,
+    },
     /// The destination stands at `committed`; are there sealed batches behind it?
     Recovering {
         committed: BatchSeq,
@@ -108,7 +115,7 @@ pub enum Action {
 
 /// The start of every run.
 pub fn start() -> (Action, State) {
-    (Action::RaiseFence, State::Fencing)
+    (Action::RaiseFence, State::Fencing { attempt: 1 })
 }
 
 impl State {
@@ -116,7 +123,12 @@ impl State {
     #[must_use]
     pub fn step(self, policy: &RetryPolicy, jitter: f64, input: Input) -> (Action, Self) {
         match (self, input) {
-            (Self::Fencing, Input::Fenced { committed }) => recover(committed),
+            (Self::Fencing { .. }, Input::Fenced { committed }) => recover(committed),
+            (Self::Fencing { attempt }, Input::Failed(failure)) => match policy.decide(&failure, attempt, jitter) {
+                Retry::After(ms) => (Action::Wait { ms }, Self::Unfenced { attempt: attempt + 1 }),
+                Retry::GiveUp => (Action::Stop(failure), Self::Stopped),
+            },
+            (Self::Unfenced { attempt }, Input::Done) => (Action::RaiseFence, Self::Fencing { attempt }),
             (Self::Recovering { committed }, Input::LeftOver(None)) => (Action::AwaitBatch, Self::Ready { committed }),
             (Self::Recovering { committed }, Input::LeftOver(Some(seq))) if seq == committed.next() => load(seq, 1),
             (Self::Ready { committed }, Input::Closed(seq)) if seq == committed.next() => {
@@ -235,6 +247,14 @@ mod tests {
         assert_eq!(absent[3..], [Action::AskDestination, Action::Wait { ms: 500 }, Action::Load(N(1))]);
         let stolen = run(lost.iter().cloned().chain([Input::Committed(N(2))]).collect());
         assert!(matches!(stolen.last(), Some(Action::Stop(_))));
+    }
+
+    #[test]
+    fn a_fence_is_raised_again_unless_a_newer_one_stands() {
+        let failed = |kind| Input::Failed(Failure::new(kind, "x"));
+        let again = run(vec![failed(ErrorKind::Transient), Input::Done, Input::Fenced { committed: N(4) }]);
+        assert_eq!(again[1..], [Action::Wait { ms: 500 }, Action::RaiseFence, Action::ListSealed { after: N(4) }]);
+        assert!(matches!(run(vec![failed(ErrorKind::Refused)]).last(), Some(Action::Stop(_))));
     }
 
     #[test]

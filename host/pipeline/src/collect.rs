@@ -227,7 +227,7 @@ impl Collecting {
         let PartitionWork { stream, id } = &self.work.partitions[partition];
         let stream = &self.work.streams[*stream].target.stream;
         let message = format!(
-            "stream {stream}, partition {id}: the connector sent {held} bytes without a checkpoint; `max_uncheckpointed_bytes` allows {limit}"
+            "stream {stream}, partition {id}: the connector sent {held} bytes without a checkpoint; `limits.batch.max_uncheckpointed` allows {limit}"
         );
         Err(Failure::new(ErrorKind::Refused, message))
     }
