@@ -9,6 +9,7 @@
 //!                                   │                                    ▼   │ not there             │
 //!                                   │                                  Asking ──── there ──▶ Mirroring │
 //!                                   └────────────────────────────────────────────────────────────────┘
+//! Loading ── a left-over batch whose staging is gone ──▶ Recovering
 //! Fencing ── failure that may pass ──▶ Unfenced (backoff) ──▶ Fencing
 //! any state ── failure that is not retried, or a newer owner ──▶ Stopped
 //! ```
@@ -86,6 +87,9 @@ pub enum Input {
     Done,
     /// The outcome of a load is unknown: the answer was lost.
     Unknown,
+    /// What was staged of a left-over batch is gone and the destination lacks the batch: it was forgotten, so that its
+    /// records are extracted again.
+    Forgotten,
     /// The destination's last committed batch, as asked.
     Committed(BatchSeq),
     Failed(Failure),
@@ -137,6 +141,7 @@ impl State {
             (Self::Staging { seq }, Input::Done) => (Action::Seal(seq), Self::Sealing { seq }),
             (Self::Sealing { seq }, Input::Done) => load(seq, 1),
             (Self::Loading { seq, .. }, Input::Done) => (Action::Mirror(seq), Self::Mirroring { seq }),
+            (Self::Loading { seq, .. }, Input::Forgotten) => recover(BatchSeq(seq.0.saturating_sub(1))),
             (Self::Loading { seq, attempt }, Input::Unknown) => (Action::AskDestination, Self::Asking { seq, attempt }),
             (Self::Loading { seq, attempt }, Input::Failed(failure)) => again(policy, jitter, seq, attempt, failure),
             (Self::Waiting { seq, attempt }, Input::Done) => load(seq, attempt),
@@ -255,6 +260,21 @@ mod tests {
         let again = run(vec![failed(ErrorKind::Transient), Input::Done, Input::Fenced { committed: N(4) }]);
         assert_eq!(again[1..], [Action::Wait { ms: 500 }, Action::RaiseFence, Action::ListSealed { after: N(4) }]);
         assert!(matches!(run(vec![failed(ErrorKind::Refused)]).last(), Some(Action::Stop(_))));
+    }
+
+    #[test]
+    fn a_batch_whose_staging_is_gone_is_extracted_again() {
+        let gone = run(vec![
+            Input::Fenced { committed: N(4) },
+            Input::LeftOver(Some(N(5))),
+            Input::Forgotten,
+            Input::LeftOver(None),
+            Input::Closed(N(5)),
+        ]);
+        assert_eq!(
+            gone[2..],
+            [Action::Load(N(5)), Action::ListSealed { after: N(4) }, Action::AwaitBatch, Action::PutSegments(N(5)),]
+        );
     }
 
     #[test]

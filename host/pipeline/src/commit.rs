@@ -2,7 +2,13 @@
 //!
 //! Owns the only path by which rows reach a destination. Must never decide what comes next.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +18,7 @@ use thimble_load::{Destination, LoadError, SegmentSource};
 use thimble_record::{
     BatchSeq, ConnectionId, Epoch, Failure, LoadOutcome, Position, SealedBatch, SegmentRef, StreamBatch,
 };
-use thimble_stage::Stage;
+use thimble_stage::{Stage, StageError};
 use thimble_store::Store;
 use tokio::sync::mpsc;
 
@@ -63,7 +69,11 @@ struct Closed {
 }
 
 /// The destination's way to a batch's staged bytes.
-struct Staged<'s>(&'s Stage);
+struct Staged<'s> {
+    stage: &'s Stage,
+    /// Whether a segment was not there.
+    missing: AtomicBool,
+}
 
 #[async_trait]
 impl SegmentSource for Staged<'_> {
@@ -73,8 +83,11 @@ impl SegmentSource for Staged<'_> {
         stream: &StreamBatch,
         segment: &SegmentRef,
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
-        let bytes = self.0.open_segment(&batch.connection, batch.epoch, batch.seq, &stream.stream, segment).await;
-        let bytes = bytes.map_err(|error| error.failure())?;
+        let bytes = self.stage.open_segment(&batch.connection, batch.epoch, batch.seq, &stream.stream, segment).await;
+        let bytes = bytes.map_err(|error| {
+            self.missing.fetch_or(matches!(error, StageError::Missing(_)), Ordering::Relaxed);
+            error.failure()
+        })?;
         Ok(bytes.map(|chunk| chunk.map_err(|error| error.failure())).boxed())
     }
 }
@@ -250,8 +263,12 @@ impl Committer {
         failpoints::hit(failpoints::BEFORE_LOAD);
         let (stage, destination) = (Arc::clone(&self.stage), Arc::clone(&self.destination));
         let current = self.current();
-        let loaded = destination.load(&current.sealed, &Staged(&stage)).await;
+        let staged = Staged { stage: &stage, missing: AtomicBool::new(false) };
+        let loaded = destination.load(&current.sealed, &staged).await;
         failpoints::hit(failpoints::AFTER_LOAD);
+        if loaded.is_err() && current.recovered && staged.missing.into_inner() {
+            return self.forget().await;
+        }
         match loaded {
             Ok(outcome) => {
                 conserve::loaded(&current.sealed, &outcome)?;
@@ -261,6 +278,18 @@ impl Committer {
             Err(LoadError::Unknown { .. }) => Ok(Input::Unknown),
             Err(error) => Err(error.failure()),
         }
+    }
+
+    /// Gives up a sealed batch that cannot be loaded any more, because its segments are gone. Its records are extracted
+    /// again: the position that the destination holds still lies before them.
+    async fn forget(&mut self) -> Result<Input, Failure> {
+        let (seq, _) = self.committed;
+        let forgotten = self.store.forget_sealed(&self.connection, self.epoch, seq).await;
+        forgotten.map_err(|error| error.failure())?;
+        self.current = None;
+        let message = format!("the staged segments of batch {} are gone; its records are extracted again", seq.next());
+        self.events.event(RunEvent::Log { level: "warn".into(), message });
+        Ok(Input::Forgotten)
     }
 
     async fn mirror(&mut self, seq: BatchSeq) -> Result<Input, Failure> {

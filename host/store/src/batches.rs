@@ -1,7 +1,7 @@
 //! Table `batches`: the sealed manifests. A sealed batch never changes; it is loaded, whatever happens.
 
 use sqlx::{Row, SqliteConnection};
-use thimble_record::{BatchSeq, ConnectionId, LoadOutcome, SealedBatch, StreamSchema};
+use thimble_record::{BatchSeq, ConnectionId, Epoch, LoadOutcome, SealedBatch, StreamSchema};
 
 use crate::{
     Store, StoreError,
@@ -71,6 +71,24 @@ impl Store {
             .fetch_all(&self.reader)
             .await?;
         rows.iter().map(|row| parse_column(row, "manifest", "batch's manifest")).collect()
+    }
+
+    /// Forgets the sealed batches after the last committed one, which nothing can load any more. `Fenced` where the lease
+    /// was lost.
+    pub async fn forget_sealed(
+        &self,
+        connection: &ConnectionId,
+        epoch: Epoch,
+        committed: BatchSeq,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        leases::check(&mut tx, connection, epoch).await?;
+        sqlx::query("delete from batches where connection = ? and seq > ? and committed_at is null")
+            .bind(connection.as_str())
+            .bind(stored(committed.0))
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// The number of the last batch that was sealed or committed; zero where there is none.

@@ -96,3 +96,27 @@ async fn a_control_database_from_a_backup_follows_the_destination() {
 async fn a_lake_from_a_backup_is_filled_again() {
     restore(What::Lake).await;
 }
+
+/// Staging that was emptied behind Thimble's back, or that was put back from before.
+async fn emptied_staging(name: &str, target: Target) {
+    let mut bed = Bed::new(name, target, Mode::Append).await;
+    bed.sync();
+    for hit in 1..=3 {
+        bed.change();
+        let killed = bed.sync_with(&format!("after-seal:{hit}"));
+        assert!(!killed.status.success());
+        std::fs::remove_dir_all(bed.thimble.data().join("staging")).unwrap();
+        bed.sync();
+        bed.assert_exact(&format!("staging emptied after seal {hit}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_from_staging_is_extracted_again_into_the_lake() {
+    emptied_staging("emptied_lake", Target::Lake).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_from_staging_is_extracted_again_into_postgres() {
+    emptied_staging("emptied_postgres", Target::Postgres).await;
+}

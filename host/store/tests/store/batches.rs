@@ -163,3 +163,23 @@ async fn an_edit_waits_for_the_batch_that_applies_it() {
     assert_eq!(store.position_edit(&flights()).await.unwrap(), None);
     store.seal(&batch(1, epoch, "better"), &[], Some(second.id), NOW).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_nothing_can_load_any_more_is_forgotten_by_the_lease_holder() {
+    let world = World::new().await;
+    let store = &world.store;
+    let epoch = lease(store).await;
+    store.seal(&batch(1, epoch, "one"), &[], None, NOW).await.unwrap();
+    store.mark_committed(&flights(), BatchSeq(1), &outcome(), NOW).await.unwrap();
+    store.seal(&batch(2, epoch, "two"), &[], None, NOW).await.unwrap();
+    let overtaken = store.forget_sealed(&flights(), Epoch(epoch.0 + 1), BatchSeq(1)).await.unwrap_err();
+    assert!(matches!(overtaken, StoreError::Fenced { .. }), "{overtaken:?}");
+    store.forget_sealed(&flights(), epoch, BatchSeq(1)).await.unwrap();
+    assert_eq!(store.last_seq(&flights()).await.unwrap(), BatchSeq(1));
+    store.seal(&batch(2, epoch, "again"), &[], None, NOW).await.unwrap();
+    // The positions that were committed can be gone back to.
+    assert_eq!(store.checkpoints(&flights(), 10).await.unwrap().len(), 1);
+    assert_eq!(store.checkpoint(&flights(), BatchSeq(1)).await.unwrap(), position("one"));
+    let unknown = store.checkpoint(&flights(), BatchSeq(2)).await.unwrap_err();
+    assert!(matches!(unknown, StoreError::NotFound { .. }), "{unknown:?}");
+}
