@@ -112,7 +112,10 @@ pub trait Destination: Send + Sync {
         Vec::new()
     }
 
-    /// The tables of a connection.
+    /// What a reader names a stream's table by, as in [`TableInfo::location`]. Pure: whether it is there is not asked.
+    fn location(&self, connection: &ConnectionId, stream: &str) -> String;
+
+    /// The tables of a connection. May read them to count their rows.
     async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError>;
 
     /// Rejected records that no replay made rows of, by stream and sequence, those after `after`; at most `limit`.

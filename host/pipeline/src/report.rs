@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::replay::ReplayReport;
 use serde::{Deserialize, Serialize};
-use thimble_record::{Checksum, Counts, Failure, LoadOutcome, SealedBatch, rejected::REJECTED_STREAM};
+use thimble_record::{Checksum, Counts, Failure, LoadOutcome, SealedBatch, WriteMode, rejected::REJECTED_STREAM};
 
 /// The figures of a run, as stored with it and shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct RunReport {
 pub struct StreamReport {
     #[serde(flatten)]
     pub counts: Counts,
+    /// How its rows meet those that its table has.
+    #[serde(default)]
+    pub mode: WriteMode,
     /// Bytes of its staged Parquet.
     pub bytes: u64,
     /// Of the rows as they were extracted, staged and loaded, which agreed.
@@ -61,6 +64,7 @@ impl RunReport {
             }
             let report = self.streams.entry(part.stream.clone()).or_default();
             report.counts += Counts { loaded: loaded.loaded, merged: loaded.merged, ..part.counts };
+            report.mode = part.mode;
             report.checksum += part.checksum;
             report.bytes += part.segments.iter().map(|segment| segment.plain_bytes).sum::<u64>();
         }

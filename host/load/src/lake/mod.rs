@@ -173,12 +173,16 @@ impl Destination for Lake {
         Vec::new()
     }
 
+    fn location(&self, connection: &ConnectionId, stream: &str) -> String {
+        self.location(&format!("{connection}/{}/current/*.parquet", table_name(stream)))
+    }
+
     async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError> {
         let tables = Self::tables(self, connection).await?.into_iter();
         Ok(tables
-            .map(|Table { stream, table, rows, bytes, .. }| TableInfo {
+            .map(|Table { stream, rows, bytes, .. }| TableInfo {
+                location: Destination::location(self, connection, &stream),
                 stream,
-                location: self.location(&format!("{connection}/{table}/current/*.parquet")),
                 rows,
                 bytes: Some(bytes),
             })

@@ -101,6 +101,10 @@ impl Destination for Postgres {
         refuse::refuse_keys(key, rows)
     }
 
+    fn location(&self, connection: &ConnectionId, stream: &str) -> String {
+        self.place_of(connection).table(&names::table_name(stream))
+    }
+
     async fn tables(&self, connection: &ConnectionId) -> Result<Vec<TableInfo>, LoadError> {
         self.visible_tables(connection).await
     }

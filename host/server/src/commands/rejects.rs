@@ -76,7 +76,8 @@ fn show(found: &[RejectedRow], output: Output) -> Result<(), CliError> {
     output.show(&described, |out| {
         let mut table = Table::new(&["stream", "reason", "message", "record"]);
         for RejectedRow { rejected, .. } in found {
-            let short = |text: &str| text.chars().take(MAX_CELL).collect::<String>().escape_debug().to_string();
+            let printable = |c: char| if c.is_control() { ' ' } else { c };
+            let short = |text: &str| text.chars().take(MAX_CELL).map(printable).collect::<String>();
             table.row([
                 rejected.stream.clone(),
                 rejected.reason.clone(),

@@ -8,9 +8,9 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use thimble_load::TableInfo;
+use thimble_load::Destination;
 use thimble_pipeline::{EventSink, ReplayReport, RunEvent, RunReport};
-use thimble_record::{Checksum, ConnectionId, Failure};
+use thimble_record::{Checksum, ConnectionId, Failure, WriteMode};
 use thimble_store::{RunKind, RunRow};
 
 use super::{
@@ -95,8 +95,8 @@ pub fn execute(connection: &str, request: Value, global: &Global, output: Output
         let spans = watcher.finish();
         let failure = failure_of(&run);
         // A run that failed early has no figures, and its error says it all.
-        let tables = tables(&wired, &id).await;
-        if let Some(summary) = summary(&tables, &id, &run, &spans)
+        let destination = destination(&wired, &id).await;
+        if let Some(summary) = summary(destination.as_deref(), &id, &run, &spans)
             && (failure.is_none() || output.is_text() && !summary.streams.is_empty())
         {
             show(&summary, output)?;
@@ -105,21 +105,18 @@ pub fn execute(connection: &str, request: Value, global: &Global, output: Output
     })
 }
 
-/// Where the connection's tables are; nothing where the destination cannot tell, because the sync is over.
-async fn tables(wired: &Wired, id: &ConnectionId) -> Vec<TableInfo> {
-    let Ok(connection) = wired.worker.store.connection(id).await else { return Vec::new() };
-    match wired.worker.destinations.of(id, connection.destination.as_ref()) {
-        Ok(destination) => destination.tables(id).await.unwrap_or_default(),
-        Err(_) => Vec::new(),
-    }
+/// The connection's destination; nothing where it cannot be told, because the sync is over.
+async fn destination(wired: &Wired, id: &ConnectionId) -> Option<Arc<dyn Destination>> {
+    let connection = wired.worker.store.connection(id).await.ok()?;
+    wired.worker.destinations.of(id, connection.destination.as_ref()).ok().cloned()
 }
 
-fn summary(tables: &[TableInfo], id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {
+fn summary(destination: Option<&dyn Destination>, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {
     let report: RunReport = serde_json::from_value(run.report.clone()).ok()?;
     let (records, rejected) = (report.records(), report.rejected());
     let place = |stream: &str| {
-        let table = tables.iter().find(|table| table.stream == stream);
-        table.map_or_else(String::new, |table| table.location.trim_end_matches("/*.parquet").to_owned())
+        let location = destination.map_or_else(String::new, |destination| destination.location(id, stream));
+        location.trim_end_matches("/*.parquet").to_owned()
     };
     let describe = |(stream, figures): (&String, &thimble_pipeline::StreamReport)| {
         let seconds = spans.get(stream).map_or(0.0, |(first, last)| last.duration_since(*first).as_secs_f64());
@@ -138,8 +135,8 @@ fn summary(tables: &[TableInfo], id: &ConnectionId, run: &RunRow, spans: &Spans)
         (stream.clone(), summary)
     };
     let streams: BTreeMap<_, _> = report.streams.iter().map(describe).collect();
-    let largest = streams.iter().max_by_key(|(_, stream)| stream.records).map(|(_, stream)| &stream.location);
-    let read = largest.filter(|location| !location.is_empty()).map(|location| commands(location));
+    let largest = streams.iter().max_by_key(|(_, stream)| stream.records);
+    let read = largest.map(|(name, stream)| commands(id, name, report.streams[name].mode, &stream.location));
     #[allow(clippy::cast_precision_loss, reason = "milliseconds of a run fit a double")]
     let seconds = report.elapsed_ms as f64 / 1000.0;
     Some(Summary {
@@ -158,9 +155,19 @@ fn summary(tables: &[TableInfo], id: &ConnectionId, run: &RunRow, spans: &Spans)
     })
 }
 
-/// Commands that read a table with other tools.
-fn commands(location: &str) -> Vec<String> {
-    if location.starts_with('"') {
+/// Commands that read a table.
+fn commands(id: &ConnectionId, stream: &str, mode: WriteMode, location: &str) -> Vec<String> {
+    if location.is_empty() {
+        return Vec::new();
+    }
+    let in_lake = !location.starts_with('"');
+    if in_lake && mode != WriteMode::Append {
+        // The files hold every version; the reader folds them, and so do the views for DuckDB.
+        return vec![format!(
+            "thimble read {id} {stream}    # for DuckDB there are views in {id}/views.sql of the lake"
+        )];
+    }
+    if !in_lake {
         return vec![format!("psql -c 'select count(*) from {location}'    # and the destination's URL")];
     }
     let quoted = location.replace('\'', "''");
