@@ -181,9 +181,7 @@ impl OpenBatch {
             return;
         }
         for ChildTable { stream, table } in tables.children.values() {
-            let mut schema = table.clone();
-            schema.fields.extend(root_columns(target, &tables.table));
-            part(&mut self.parts, &target.child(stream), &schema);
+            part(&mut self.parts, &target.child(stream), &child_table(target, tables, table));
         }
     }
 
@@ -202,8 +200,7 @@ impl OpenBatch {
                 "stream {stream}: its rows came without a schema; please report this"
             )));
         };
-        let mut schema = table.clone();
-        schema.fields.extend(root_columns(target, &tables.table));
+        let mut schema = child_table(target, tables, table);
         schema.fields.extend(level_columns(target.system, levels.len()));
         let rows = with_root(target, tables, &rows, &of, &levels, (roots, sequences))?;
         let part = part(&mut self.parts, &target.child(&stream), &schema);
@@ -239,9 +236,7 @@ impl OpenBatch {
     pub fn swap(&mut self, target: &Target, tables: &Tables) {
         self.root_part(target, tables).swap = true;
         for ChildTable { stream, table } in tables.children.values() {
-            let mut schema = table.clone();
-            schema.fields.extend(root_columns(target, &tables.table));
-            part(&mut self.parts, &target.child(stream), &schema).swap = true;
+            part(&mut self.parts, &target.child(stream), &child_table(target, tables, table)).swap = true;
         }
     }
 
@@ -282,6 +277,13 @@ impl OpenBatch {
 
 fn part<'p>(parts: &'p mut BTreeMap<String, Part>, target: &Target, table: &StreamSchema) -> &'p mut Part {
     parts.entry(target.stream.clone()).or_insert_with(|| Part::new(target.clone(), table.clone()))
+}
+
+/// The schema of an array's table, with the columns that name its record.
+fn child_table(target: &Target, tables: &Tables, table: &StreamSchema) -> StreamSchema {
+    let mut schema = table.clone();
+    schema.fields.extend(root_columns(target, &tables.table));
+    schema
 }
 
 /// The wider of two schemas of one table: the new one, and what only the old one has.

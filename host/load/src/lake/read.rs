@@ -106,6 +106,12 @@ impl Lake {
         Ok(tables)
     }
 
+    /// Whether readers can see a table of a stream. Counts nothing.
+    pub async fn holds(&self, connection: &ConnectionId, stream: &str) -> Result<bool, LoadError> {
+        let state = self.state(connection).await?;
+        Ok(state.tables.get(stream).and_then(TableState::current).is_some())
+    }
+
     /// The committed files of a stream, in the order of their commits. [`Lake::location`] tells where they lie.
     pub async fn files(&self, connection: &ConnectionId, stream: &str) -> Result<Vec<DataFile>, LoadError> {
         let state = self.state(connection).await?;

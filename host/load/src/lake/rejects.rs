@@ -15,7 +15,7 @@ impl Lake {
         after: Option<(String, i64)>,
         limit: usize,
     ) -> Result<Vec<RejectedRow>, LoadError> {
-        if self.state(connection).await?.tables.get(REJECTED_STREAM).and_then(|table| table.current()).is_none() {
+        if !self.holds(connection, REJECTED_STREAM).await? {
             return Ok(Vec::new());
         }
         let mut batches = self.scan(connection, REJECTED_STREAM, None).await?.batches;

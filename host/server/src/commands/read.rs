@@ -79,8 +79,7 @@ pub fn run(arguments: &Read, global: &Global, output: Output) -> Result<(), CliE
             Opened::Lake(lake) => lake,
             Opened::Postgres(postgres) => return Err(not_here(&postgres, &id, &arguments.stream).await?),
         };
-        let tables = lake.tables(&id).await.map_err(|error| error.failure())?;
-        if !tables.iter().any(|table| table.stream == arguments.stream) {
+        if !lake.holds(&id, &arguments.stream).await.map_err(|error| error.failure())? {
             let message = format!("the lake has no table of the stream {} of connection {id}", arguments.stream);
             return Err(CliError::new(Exit::NotFound, message).hint(format!("thimble tables {id}")));
         }

@@ -9,7 +9,10 @@ use crate::{
     output::{Output, Table, count, size},
     wiring::{self, Opened},
 };
-use thimble_load::{TableInfo, lake::Lake};
+use thimble_load::{
+    Destination, TableInfo,
+    lake::{Lake, Table as LakeTable},
+};
 use thimble_record::ConnectionId;
 
 /// List the tables of a connection in its destination.
@@ -24,17 +27,27 @@ pub fn run(arguments: &Tables, global: &Global, output: Output) -> Result<(), Cl
     let context = Context::existing(global, output)?;
     let id = connection_id(&arguments.connection)?;
     runtime(1)?.block_on(async {
-        let opened = wiring::destination_of(&context, &id).await?;
-        let tables = opened.destination().tables(&id).await.map_err(|error| error.failure())?;
-        if tables.is_empty() {
-            // Tells a connection without tables from a name that does not exist.
-            context.store().await?.connection(&id).await?;
-        }
-        match opened {
-            Opened::Lake(lake) => of_lake(&lake, &id, output).await,
-            Opened::Postgres(_) => show(&id, &tables, output),
+        match wiring::destination_of(&context, &id).await? {
+            Opened::Lake(lake) => {
+                let tables = lake.tables(&id).await.map_err(|error| error.failure())?;
+                refuse_unknown(&context, &id, tables.is_empty()).await?;
+                show_lake(&lake, &id, &tables, output)
+            }
+            Opened::Postgres(postgres) => {
+                let tables = postgres.tables(&id).await.map_err(|error| error.failure())?;
+                refuse_unknown(&context, &id, tables.is_empty()).await?;
+                show(&id, &tables, output)
+            }
         }
     })
+}
+
+/// Tells a connection without tables from a name that does not exist.
+async fn refuse_unknown(context: &Context, id: &ConnectionId, empty: bool) -> Result<(), CliError> {
+    if empty {
+        context.store().await?.connection(id).await?;
+    }
+    Ok(())
 }
 
 fn show(id: &ConnectionId, tables: &[TableInfo], output: Output) -> Result<(), CliError> {
@@ -53,8 +66,7 @@ fn show(id: &ConnectionId, tables: &[TableInfo], output: Output) -> Result<(), C
     })
 }
 
-async fn of_lake(lake: &Lake, id: &ConnectionId, output: Output) -> Result<(), CliError> {
-    let tables = lake.tables(id).await.map_err(|error| error.failure())?;
+fn show_lake(lake: &Lake, id: &ConnectionId, tables: &[LakeTable], output: Output) -> Result<(), CliError> {
     let place = |table: &str| lake.location(&format!("{id}/{table}/current"));
     let described: Vec<_> = tables
         .iter()
@@ -72,7 +84,7 @@ async fn of_lake(lake: &Lake, id: &ConnectionId, output: Output) -> Result<(), C
         .collect();
     output.show(&json!({ "connection": id, "tables": described }), |out| {
         let mut shown = Table::new(&["stream", "rows#", "columns#", "files#", "size#", "parquet"]);
-        for table in &tables {
+        for table in tables {
             shown.row([
                 table.stream.clone(),
                 count(table.rows),
