@@ -8,6 +8,7 @@
 //! database. On SQLite every writing transaction begins as `immediate`, so that two writers queue up instead of failing
 //! when a reader becomes a writer; on PostgreSQL they go on together, and what must not is guarded row by row.
 
+mod answers;
 mod audit;
 mod batches;
 mod checkpoints;
@@ -28,8 +29,10 @@ mod queue;
 mod runs;
 mod schemas;
 mod sources;
+mod versions;
 mod workspaces;
 
+pub use answers::AnswerRow;
 pub use audit::{AuditRow, Change};
 pub use checkpoints::Checkpoint;
 pub use connections::{ConnectionRow, SealedSecrets};
@@ -38,11 +41,12 @@ pub use error::StoreError;
 pub use events::{EventKind, EventRow, NewEvent};
 pub use ids::run_id;
 pub use leases::LeaseRow;
-pub use limits::{MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE};
+pub use limits::{MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE, MAX_PLUGIN_VERSIONS};
 pub use logs::{LogLevel, LogLine, LogRow};
 pub use open::Store;
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
 pub use sources::SourceRow;
+pub use versions::{Activated, PluginStanding, VersionRow};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};
