@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thimble_record::StreamSelection;
+use thimble_record::{StreamSelection, envelope::SecretRow};
 use thimble_store::{ConnectionRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -132,7 +132,12 @@ async fn put(
     let old_secrets = stored.as_ref().map(|stored| &stored.secrets);
     let (config, secrets) = settings
         .sealer
-        .seal(&id, &plugin.config_schema, Value::Object(spec.config), old_secrets)
+        .seal(
+            &SecretRow::connection("default", id.as_str()),
+            &plugin.config_schema,
+            Value::Object(spec.config),
+            old_secrets,
+        )
         .map_err(|failure| Problem::from_failure(&failure))?;
     let now_ms = settings.now_ms();
     let row = ConnectionRow {

@@ -2,11 +2,12 @@
 //!
 //! The file decides: what it holds replaces what is stored. Connections that it does not hold stay.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use thimble_control::SecretSealer;
-use thimble_record::{ConnectionId, envelope::HostKey};
+use thimble_record::{
+    ConnectionId,
+    envelope::{Keys, SecretRow},
+};
 use thimble_store::{ConnectionRow, Store, StoreError};
 
 use crate::{config::Connection, connection_config::Sealer, context::connection_id, exit::CliError};
@@ -25,7 +26,7 @@ pub enum Applied {
 /// Secrets cannot be compared, because each sealing differs: a connection with secrets counts as updated.
 pub async fn apply(
     store: &Store,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     name: &str,
     wanted: &Connection,
     now_ms: i64,
@@ -37,7 +38,7 @@ pub async fn apply(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref(), now_ms)?;
+    let row = row(id, wanted, &plugin.config_schema, keys, stored.as_ref(), now_ms)?;
     if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
         return Ok(Applied::Unchanged);
     }
@@ -51,15 +52,20 @@ fn row(
     id: ConnectionId,
     wanted: &Connection,
     schema: &Value,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     stored: Option<&ConnectionRow>,
     now_ms: i64,
 ) -> Result<ConnectionRow, CliError> {
     let Connection { plugin, config, streams, destination: _ } = wanted;
-    let sealer = Sealer(Arc::clone(key));
+    let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin);
-    let (config, secrets) = sealer.seal(&id, schema, config.clone(), old.map(|stored| &stored.secrets))?;
+    let (config, secrets) = sealer.seal(
+        &SecretRow::connection("default", id.as_str()),
+        schema,
+        config.clone(),
+        old.map(|stored| &stored.secrets),
+    )?;
     // A catalog is of the source that was asked.
     let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
     Ok(ConnectionRow {
