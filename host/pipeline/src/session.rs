@@ -13,10 +13,7 @@ use thimble_plugin::{
     egress::expand,
     secrets::{Secrets, secret_fields},
 };
-use thimble_record::{
-    Failure,
-    envelope::{Keys, SecretRow},
-};
+use thimble_record::{Failure, envelope::Keys};
 use thimble_store::{ConnectionRow, PluginRow};
 
 use crate::secrets::join_secrets;
@@ -44,8 +41,7 @@ pub fn session(
     keys: &Keys,
     log: Arc<dyn LogSink>,
 ) -> Result<Session, Failure> {
-    let row = SecretRow::connection("default", connection.id.as_str());
-    let config = join_secrets(connection.config.clone(), &row, keys, &connection.secrets)?;
+    let config = join_secrets(connection.config.clone(), &connection.secret_row(), keys, &connection.secrets)?;
     let permissions: Permissions = serde_json::from_value(plugin.permissions.clone()).map_err(|error| {
         Failure::system(format!("plugin {}: its stored permissions cannot be read: {error}", plugin.name))
     })?;
