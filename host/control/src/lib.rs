@@ -13,6 +13,7 @@ mod grants;
 mod guard;
 mod health;
 mod limits;
+pub mod notify;
 mod openapi;
 mod page;
 mod plugins;
