@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
-use thimble_record::{Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition, envelope::HostKey};
+use thimble_record::{
+    Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition,
+    envelope::{Keys, Purpose},
+};
 use thimble_stage::Stage;
 use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
@@ -27,9 +30,6 @@ use crate::{
     settings::WorkerSettings,
 };
 
-/// Purpose of the key of hashed values; hangs on the host key, so that equal values are equal in all connections.
-const DIGEST_PURPOSE: &str = "digests of hashed columns";
-
 /// Messages that wait for the collector; their bytes are limited by `max_queued_bytes`.
 const QUEUED_MESSAGES: usize = 256;
 
@@ -40,7 +40,7 @@ pub struct Worker {
     pub plugins: Arc<PluginHost>,
     pub stage: Arc<Stage>,
     pub destinations: Destinations,
-    pub key: Arc<HostKey>,
+    pub keys: Keys,
     pub settings: WorkerSettings,
 }
 
@@ -57,6 +57,10 @@ struct EventLog(Arc<dyn EventSink>);
 impl LogSink for EventLog {
     fn line(&self, level: LogLevel, message: &str) {
         self.0.event(RunEvent::Log { level: format!("{level:?}").to_lowercase(), message: message.to_owned() });
+    }
+
+    fn denied(&self, host: &str, message: &str) {
+        self.0.event(RunEvent::EgressDenied { host: host.to_owned(), message: message.to_owned() });
     }
 }
 
@@ -153,7 +157,7 @@ impl Worker {
         }
         let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session::session(&connection, &plugin, &grants, &self.key, Arc::new(EventLog(events)))?;
+        let session = session::session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }
@@ -216,7 +220,8 @@ impl Worker {
         let loaded = self.open(id, Arc::clone(&events), request.backfill.as_ref()).await?;
         let catalog = self.catalog(&loaded).await?;
         let capabilities = committer.destination.capabilities();
-        let key = self.key.derive(DIGEST_PURPOSE);
+        // One for the installation, so that equal values are equal in all connections and stay so.
+        let key = self.keys.stable(Purpose::ColumnDigests);
         let chosen = plan::choose(&catalog, &loaded.connection.streams, &request, capabilities, key)?;
         if let Some(replay) = &request.replay {
             self.replay(committer, &loaded, &catalog, chosen, replay).await?;

@@ -63,7 +63,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         store: wired.worker.store.clone(),
         token_sha256: Sha256::digest(token.expose_secret()).into(),
         blobs_dir: blobs_dir.clone(),
-        sealer: Arc::new(Sealer(Arc::clone(&wired.key))),
+        sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
         shutdown: shutdown.clone(),
@@ -90,7 +90,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
 /// not keep the others from running.
 async fn apply_file(context: &Context, wired: &Wired) {
     for (name, connection) in &context.config.connections {
-        match connections::apply(&wired.worker.store, &wired.key, name, connection, now_ms()).await {
+        match connections::apply(&wired.worker.store, &wired.keys, name, connection, now_ms()).await {
             Ok(applied) => tracing::debug!(connection = name, ?applied, "connection of the configuration file"),
             Err(error) => tracing::warn!(connection = name, error = %error, "connection of the file not applied"),
         }

@@ -56,7 +56,10 @@ pub fn load(
     let text = read(&file)?;
     let mut config = parse(&file, &text, lookup)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    for path in [&mut config.data, &mut config.api.token_file, &mut config.network.extra_ca_file].into_iter().flatten()
+    for path in
+        [&mut config.data, &mut config.host_key_file, &mut config.api.token_file, &mut config.network.extra_ca_file]
+            .into_iter()
+            .flatten()
     {
         *path = folder.join(&*path);
     }

@@ -32,6 +32,10 @@ pub struct Config {
     /// Folder of the control database, the host key, the plugins, and by default of staging and lake. A
     /// relative path counts from the folder of this file. Default: `thimble-data` beside this file.
     pub data: Option<PathBuf>,
+    /// File with the host keys, which open everything that is encrypted; the same on every host that shares a control
+    /// database. It must be there: `thimble key generate` prints a first one. Default: `host.key` in the data folder,
+    /// made at the first start. The environment variable THIMBLE_HOST_KEY_FILE outranks it.
+    pub host_key_file: Option<PathBuf>,
     /// Address and port of the HTTP API.
     pub listen: Listen,
     /// What is logged, and how. Logs go to standard error.
