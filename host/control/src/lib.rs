@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod idempotency;
 mod limits;
+pub mod notify;
 mod openapi;
 mod page;
 mod plugins;

@@ -58,3 +58,21 @@ pub const MAX_REJECTS_LOOKED_AT: usize = 20_000;
 
 /// Rejected records that are read from the destination at once.
 pub(crate) const REJECTS_READ_AT_ONCE: usize = 1_000;
+
+/// Most attempts of one delivery; the last ones are [`DELIVERY_MAX_WAIT`] apart.
+pub(crate) const MAX_DELIVERY_ATTEMPTS: u32 = 24;
+
+/// Wait before the second attempt of a delivery; doubles from then on.
+pub(crate) const DELIVERY_BASE_WAIT: Duration = Duration::from_secs(5);
+
+/// Longest wait between two attempts of a delivery.
+pub(crate) const DELIVERY_MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// Longest URL of a receiver, and longest value of a header that is sent to one.
+pub(crate) const MAX_URL_BYTES: usize = 4 * 1024;
+
+/// Most headers of one webhook that its owner chose.
+pub(crate) const MAX_HOOK_HEADERS: usize = 16;
+
+/// Most addresses of one e-mail notifier.
+pub(crate) const MAX_RECIPIENTS: usize = 50;

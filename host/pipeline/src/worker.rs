@@ -11,6 +11,7 @@ use thimble_stage::Stage;
 use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     batch::{ClosedBatch, OpenBatch},
@@ -23,7 +24,7 @@ use crate::{
     plan::{self, Chosen, Known, Planned},
     read::{ReadTask, Readers},
     replay::{self, Replayed},
-    report::RunReport,
+    report::{Bookmark, RunReport},
     request::{Backfill, Replay, SyncRequest},
     session,
     settings::WorkerSettings,
@@ -88,6 +89,22 @@ impl Worker {
 
     /// Executes a claimed run and stores its outcome; answers the finished row.
     pub async fn execute(
+        &self,
+        run: RunRow,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunRow, StoreError> {
+        let span = tracing::info_span!(
+            "run",
+            run_id = %run.id,
+            connection = run.connection.as_ref().map(ConnectionId::as_str),
+            kind = ?run.kind,
+            trigger = ?run.trigger,
+        );
+        self.execute_run(run, events, cancel).instrument(span).await
+    }
+
+    async fn execute_run(
         &self,
         run: RunRow,
         events: Arc<dyn EventSink>,
@@ -226,6 +243,11 @@ impl Worker {
         let mut planned = Vec::new();
         let mut position = committer.committed.1.clone();
         for stream in chosen {
+            if let Some(cursor) = &stream.stream.cursor {
+                let name = stream.stream.name.clone();
+                let before = position.streams.get(&name).cloned().unwrap_or_default();
+                committer.report.bookmarks.insert(name, Bookmark::before(cursor.clone(), &before));
+            }
             match self.plan_one(committer, &loaded, &catalog, stream, &mut position, &request).await {
                 Ok(plan) => planned.push(plan),
                 // One stream that cannot be planned must not stop the others; its position stays as it was.
@@ -257,7 +279,11 @@ impl Worker {
             events,
             cancel,
         };
-        failures.extend(drive(readers, tasks, collecting, committer, closed_rx).await?);
+        let driven = drive(readers, tasks, collecting, committer, closed_rx).await;
+        for (stream, bookmark) in &mut committer.report.bookmarks {
+            bookmark.now(&committer.committed.1.streams.get(stream).cloned().unwrap_or_default());
+        }
+        failures.extend(driven?);
         Ok(failures)
     }
 

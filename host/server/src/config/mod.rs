@@ -24,7 +24,7 @@ use thimble_record::ConnectionId;
 pub use error::{ConfigError, Problem};
 pub use settings::{
     Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
-    PostgresDestination, Retention, RetryLimits, Workers,
+    Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
