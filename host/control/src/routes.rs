@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, audit, auth, backfills, checkpoints, connections, follow, grants, guard, health,
-    idempotency,
+    ControlSettings, access, audit, auth, backfills, checkpoints, connections, destinations, follow, grants, guard,
+    health, idempotency,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, rejects, runs, state,
+    openapi, plugins, rejects, runs, sources, state,
 };
 
 /// Where the API stands.
@@ -28,6 +28,8 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(plugins::routes())
         .merge(grants::routes())
         .merge(connections::routes())
+        .merge(sources::routes())
+        .merge(destinations::routes())
         .merge(state::routes())
         .merge(checkpoints::routes())
         .merge(backfills::routes())

@@ -1,6 +1,7 @@
 //! What the API is built from.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -48,6 +49,15 @@ pub trait Rejects: Send + Sync + 'static {
     ) -> Result<Vec<RejectedRow>, Failure>;
 }
 
+/// What kinds of destinations there are.
+pub trait DestinationKinds: Send + Sync + 'static {
+    /// JSON Schema of the configuration by kind; secret fields carry `"x-secret": true`.
+    fn schemas(&self) -> BTreeMap<String, Value>;
+
+    /// Whether the configuration file has a destination of this name.
+    fn configured(&self, name: &str) -> bool;
+}
+
 /// What the API is built from. Cheap to clone.
 #[derive(Clone)]
 pub struct ControlSettings {
@@ -60,6 +70,7 @@ pub struct ControlSettings {
     pub blobs_dir: PathBuf,
     pub sealer: Arc<dyn SecretSealer>,
     pub rejects: Arc<dyn Rejects>,
+    pub destination_kinds: Arc<dyn DestinationKinds>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,

@@ -9,6 +9,7 @@ pub mod connection_config;
 pub mod connections;
 pub mod context;
 pub mod data_folder;
+mod destinations;
 pub mod exit;
 pub mod key_file;
 pub mod memory;
