@@ -1,17 +1,22 @@
 //! Routes of connections. Secrets go in and never come out.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thimble_record::StreamSelection;
-use thimble_store::{ConnectionRow, StoreError};
+use thimble_record::{ConnectionId, StreamSelection};
+use thimble_store::{Change, ConnectionRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ControlSettings, Problem,
+    Caller, ControlSettings, Problem,
+    etag::{self, etag},
     extract::{Body, Params, Place, connection_id},
-    page::{Page, PageParams, cut},
+    page::{Page, PageParams, from_overfull, page_size},
 };
 
 /// One selected stream, for the OpenAPI document: its JSON Schema as the configuration file's.
@@ -27,30 +32,44 @@ fn selections_schema() -> utoipa::openapi::Schema {
     utoipa::openapi::ArrayBuilder::new().items(utoipa::openapi::RefOr::T(selection_schema())).build().into()
 }
 
-/// A connection to be.
+/// A connection to be. Gives either `source`, or `plugin` and `config`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionSpec {
+    /// Name of a source, whose plugin and configuration it uses.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Name of an installed plugin.
-    pub plugin: String,
+    #[serde(default)]
+    pub plugin: Option<String>,
     /// By the plugin's `config_schema`. A secret is given by its value, or by `{"$secret": true}` to keep
     /// the stored one.
-    #[schema(value_type = Object)]
-    pub config: serde_json::Map<String, Value>,
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub config: Option<serde_json::Map<String, Value>>,
     /// Empty or absent: all streams.
     #[serde(default)]
     #[schema(schema_with = selections_schema)]
     pub streams: Vec<StreamSelection>,
-    /// Absent: the installation's default destination.
+    /// `{"name": …}`; absent: the installation's default destination.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub destination: Option<serde_json::Map<String, Value>>,
+    /// Absent: the caller's own, or `default`. A connection never changes its workspace.
+    #[serde(default)]
+    pub workspace: Option<String>,
+    /// Whether its schedules rest.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// A connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Connection {
     pub id: String,
+    pub workspace: String,
+    /// The source whose plugin and configuration it uses; null where they are its own.
+    pub source: Option<String>,
     pub plugin: String,
     /// `{"$secret": true}` stands where a secret is stored.
     pub config: Value,
@@ -61,6 +80,12 @@ pub struct Connection {
     pub destination: Option<Value>,
     /// The streams that the source offered when it was last asked; null before that.
     pub catalog: Option<Value>,
+    /// Whether its schedules rest.
+    pub paused: bool,
+    /// Why they rest, where nobody asked for it.
+    pub paused_why: Option<String>,
+    /// Counts its changes; also the entity tag.
+    pub version: i64,
     /// Milliseconds since the epoch.
     pub created_at: i64,
     /// Milliseconds since the epoch.
@@ -69,19 +94,28 @@ pub struct Connection {
 
 impl From<ConnectionRow> for Connection {
     fn from(row: ConnectionRow) -> Self {
-        let ConnectionRow { id, plugin, config, secrets: _, streams, destination, catalog, created_at, updated_at } =
-            row;
         Self {
-            id: id.into(),
-            plugin,
-            config,
-            streams,
-            destination,
-            catalog: catalog.map(|catalog| json!(catalog)),
-            created_at,
-            updated_at,
+            id: row.id.into(),
+            workspace: row.workspace,
+            source: row.source,
+            plugin: row.plugin,
+            config: row.config,
+            streams: row.streams,
+            destination: row.destination,
+            catalog: row.catalog.map(|catalog| json!(catalog)),
+            paused: row.paused,
+            paused_why: row.paused_why,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
+}
+
+/// A connection that exists for the caller.
+pub(crate) async fn seen(settings: &ControlSettings, caller: &Caller, id: String) -> Result<ConnectionRow, Problem> {
+    let row = settings.store.connection(&connection_id(id)?).await?;
+    if caller.sees(&row.workspace) { Ok(row) } else { Err(Problem::not_found("connection", row.id.as_str())) }
 }
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
@@ -89,78 +123,162 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
 }
 
 /// The connections, by name.
-#[utoipa::path(get, path = "/connections", operation_id = "listConnections", tag = "connections", params(PageParams),
+#[utoipa::path(get, path = "/connections", operation_id = "listConnections",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "connections", params(PageParams),
     responses((status = 200, body = Page<Connection>)))]
 async fn list(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Connection>>, Problem> {
-    let Page { items, next } = cut(settings.store.connections().await?, &params, |row| row.id.as_str());
+    let size = page_size(params.limit);
+    let after = params.cursor.as_deref().unwrap_or("");
+    let rows = settings.store.connections_page(caller.workspace.as_deref(), after, size + 1).await?;
+    let Page { items, next } = from_overfull(rows, size, |row| row.id.to_string());
     Ok(Json(Page { items: items.into_iter().map(Connection::from).collect(), next }))
 }
 
 /// One connection.
-#[utoipa::path(get, path = "/connections/{id}", operation_id = "getConnection", tag = "connections",
+#[utoipa::path(get, path = "/connections/{id}", operation_id = "getConnection",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "connections",
     params(("id" = String, Path, description = "The connection's name.")),
-    responses((status = 200, body = Connection), (status = 404, body = Problem, content_type = "application/problem+json")))]
-async fn get(State(settings): State<ControlSettings>, Place(id): Place<String>) -> Result<Json<Connection>, Problem> {
-    Ok(Json(settings.store.connection(&connection_id(id)?).await?.into()))
+    responses((status = 200, body = Connection, headers(("ETag" = String, description = "The version."))),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn get(
+    State(settings): State<ControlSettings>,
+    caller: Caller,
+    Place(id): Place<String>,
+) -> Result<([(HeaderName, String); 1], Json<Connection>), Problem> {
+    let row = seen(&settings, &caller, id).await?;
+    Ok((etag(row.version), Json(row.into())))
 }
 
 /// Creates or replaces a connection.
-#[utoipa::path(put, path = "/connections/{id}", operation_id = "putConnection", tag = "connections",
-    params(("id" = String, Path, description = "1 to 64 lower-case letters, digits, '-' or '_'.")),
+#[utoipa::path(put, path = "/connections/{id}", operation_id = "putConnection",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "connections",
+    params(("id" = String, Path, description = "1 to 64 lower-case letters, digits, '-' or '_'."),
+        ("If-Match" = Option<String>, Header, description = "The version that is to be replaced."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: it must not exist yet.")),
     request_body = ConnectionSpec,
     responses((status = 200, body = Connection), (status = 201, body = Connection),
+        (status = 412, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn put(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
+    headers: HeaderMap,
     Body(spec): Body<ConnectionSpec>,
-) -> Result<(StatusCode, Json<Connection>), Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Connection>), Problem> {
     let id = connection_id(id)?;
-    let plugin = settings.store.plugin(&spec.plugin).await.map_err(|error| match error {
-        StoreError::NotFound { .. } => Problem::invalid(format!("plugin {:?} is not installed", spec.plugin)),
-        other => other.into(),
-    })?;
+    let expected = etag::expected(&headers)?;
     let stored = match settings.store.connection(&id).await {
-        // Another plugin's secrets are none of this plugin's business.
-        Ok(stored) => Some(stored).filter(|stored| stored.plugin == spec.plugin),
+        Ok(stored) if caller.sees(&stored.workspace) => Some(stored),
+        Ok(_) => return Err(Problem::invalid(format!("the name {id} is taken in another workspace"))),
         Err(StoreError::NotFound { .. }) => None,
         Err(other) => return Err(other.into()),
     };
-    let old_secrets = stored.as_ref().map(|stored| &stored.secrets);
+    let now_ms = settings.now_ms();
+    let row = row(&settings, &caller, id, spec, stored.as_ref()).await?;
+    let created = settings.store.put_connection(&row, expected, now_ms).await?;
+    let detail = json!({"plugin": row.plugin, "created": created});
+    note(&settings, &caller, "connection.put", &row, &detail).await?;
+    settings.signals.wake();
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let row = settings.store.connection(&row.id).await?;
+    Ok((status, etag(row.version), Json(row.into())))
+}
+
+/// The row that a specification leads to, secrets sealed.
+async fn row(
+    settings: &ControlSettings,
+    caller: &Caller,
+    id: ConnectionId,
+    spec: ConnectionSpec,
+    stored: Option<&ConnectionRow>,
+) -> Result<ConnectionRow, Problem> {
+    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused } = spec;
+    let workspace = match (stored, workspace) {
+        (Some(stored), Some(wanted)) if stored.workspace != wanted => {
+            return Err(Problem::invalid(format!("connection {id} stays in the workspace {:?}", stored.workspace)));
+        }
+        (Some(stored), _) => stored.workspace.clone(),
+        (None, wanted) => caller.place(wanted.as_deref())?,
+    };
+    let row = match (source, plugin, config) {
+        (Some(name), None, None) => {
+            let unknown = || Problem::invalid(format!("there is no source named {name:?} in workspace {workspace:?}"));
+            let source = settings.store.source(&name).await.map_err(|error| match error {
+                StoreError::NotFound { .. } => unknown(),
+                other => other.into(),
+            })?;
+            if source.workspace != workspace {
+                return Err(unknown());
+            }
+            ConnectionRow { source: Some(name), ..ConnectionRow::new(id, source.plugin, source.config) }
+        }
+        (None, Some(plugin), Some(config)) => own(settings, id, plugin, Value::Object(config), stored).await?,
+        _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
+    };
+    let same_pause = stored.is_some_and(|stored| stored.paused == paused);
+    Ok(ConnectionRow {
+        streams,
+        destination: destination.map(Value::Object),
+        workspace,
+        paused,
+        paused_why: stored.filter(|_| same_pause).and_then(|stored| stored.paused_why.clone()),
+        ..row
+    })
+}
+
+/// A connection with a plugin and a configuration of its own.
+async fn own(
+    settings: &ControlSettings,
+    id: ConnectionId,
+    plugin: String,
+    config: Value,
+    stored: Option<&ConnectionRow>,
+) -> Result<ConnectionRow, Problem> {
+    let installed = settings.store.plugin(&plugin).await.map_err(|error| match error {
+        StoreError::NotFound { .. } => Problem::invalid(format!("plugin {plugin:?} is not installed")),
+        other => other.into(),
+    })?;
+    // Another plugin's secrets are none of this plugin's business, and a source's are not the connection's.
+    let stored = stored.filter(|stored| stored.plugin == plugin && stored.source.is_none());
     let (config, secrets) = settings
         .sealer
-        .seal(&id, &plugin.config_schema, Value::Object(spec.config), old_secrets)
+        .seal(&id, &installed.config_schema, config, stored.map(|stored| &stored.secrets))
         .map_err(|failure| Problem::from_failure(&failure))?;
-    let now_ms = settings.now_ms();
-    let row = ConnectionRow {
-        id,
-        plugin: spec.plugin,
-        config,
-        secrets,
-        streams: spec.streams,
-        destination: spec.destination.map(Value::Object),
-        catalog: stored.and_then(|stored| stored.catalog),
-        created_at: now_ms,
-        updated_at: now_ms,
-    };
-    let created = settings.store.put_connection(&row, now_ms).await?;
-    let detail = json!({"plugin": row.plugin, "created": created});
-    settings.store.append_audit("api", "connection.put", row.id.as_str(), &detail, now_ms).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(settings.store.connection(&row.id).await?.into())))
+    let catalog = stored.and_then(|stored| stored.catalog.clone());
+    Ok(ConnectionRow { secrets, catalog, ..ConnectionRow::new(id, plugin, config) })
+}
+
+/// Notes a change of a connection.
+pub(crate) async fn note(
+    settings: &ControlSettings,
+    caller: &Caller,
+    action: &str,
+    row: &ConnectionRow,
+    detail: &Value,
+) -> Result<(), Problem> {
+    let workspace = Some(row.workspace.as_str());
+    let change = Change { actor: caller.actor(), action, subject: row.id.as_str(), detail, workspace };
+    Ok(settings.store.note(change, settings.now_ms()).await?)
 }
 
 /// Deletes a connection with its state. What it loaded stays at the destination.
-#[utoipa::path(delete, path = "/connections/{id}", operation_id = "deleteConnection", tag = "connections",
+#[utoipa::path(delete, path = "/connections/{id}", operation_id = "deleteConnection",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "connections",
     params(("id" = String, Path, description = "The connection's name.")),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]
-async fn remove(State(settings): State<ControlSettings>, Place(id): Place<String>) -> Result<StatusCode, Problem> {
-    let id = connection_id(id)?;
-    settings.store.delete_connection(&id).await?;
-    settings.store.append_audit("api", "connection.delete", id.as_str(), &json!({}), settings.now_ms()).await?;
+async fn remove(
+    State(settings): State<ControlSettings>,
+    caller: Caller,
+    Place(id): Place<String>,
+) -> Result<StatusCode, Problem> {
+    let row = seen(&settings, &caller, id).await?;
+    settings.store.delete_connection(&row.id).await?;
+    note(&settings, &caller, "connection.delete", &row, &json!({})).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ControlSettings, Problem,
+    Caller, ControlSettings, Problem,
     extract::{Body, Params, Place},
     limits::{MAX_GRANTS, MAX_PATTERN_BYTES},
 };
@@ -36,7 +36,8 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
 }
 
 /// The hosts that a plugin may reach.
-#[utoipa::path(get, path = "/plugins/{name}/grants", operation_id = "getGrants", tag = "plugins",
+#[utoipa::path(get, path = "/plugins/{name}/grants", operation_id = "getGrants",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name.")),
     responses((status = 200, body = Grants), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<Json<Grants>, Problem> {
@@ -45,28 +46,32 @@ async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>
 }
 
 /// Makes exactly these the hosts that a plugin may reach. Takes effect with the next run.
-#[utoipa::path(put, path = "/plugins/{name}/grants", operation_id = "putGrants", tag = "plugins",
+#[utoipa::path(put, path = "/plugins/{name}/grants", operation_id = "putGrants",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name.")), request_body = Grants,
     responses((status = 200, body = Grants), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 async fn put(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(name): Place<String>,
     Body(Grants { grants }): Body<Grants>,
 ) -> Result<Json<Grants>, Problem> {
     check(&grants)?;
     let now_ms = settings.now_ms();
     settings.store.set_grants(&name, &grants, now_ms).await?;
-    settings.store.append_audit("api", "plugin.grant", &name, &json!({"grants": grants}), now_ms).await?;
+    settings.store.append_audit(caller.actor(), "plugin.grant", &name, &json!({"grants": grants}), now_ms).await?;
     Ok(Json(Grants { grants: settings.store.grants(&name).await? }))
 }
 
 /// Takes one grant back, or all.
-#[utoipa::path(delete, path = "/plugins/{name}/grants", operation_id = "revokeGrants", tag = "plugins",
+#[utoipa::path(delete, path = "/plugins/{name}/grants", operation_id = "revokeGrants",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name."), GrantParams),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn revoke(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(name): Place<String>,
     Params(GrantParams { pattern }): Params<GrantParams>,
 ) -> Result<StatusCode, Problem> {
@@ -75,7 +80,7 @@ async fn revoke(
         Some(pattern) => settings.store.revoke(&name, pattern).await?,
         None => settings.store.set_grants(&name, &[], now_ms).await?,
     }
-    settings.store.append_audit("api", "plugin.revoke", &name, &json!({"pattern": pattern}), now_ms).await?;
+    settings.store.append_audit(caller.actor(), "plugin.revoke", &name, &json!({"pattern": pattern}), now_ms).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

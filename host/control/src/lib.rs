@@ -4,10 +4,12 @@
 //! read the store and write rows to it; they never touch a plugin, so check and discover are runs too.
 //! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
 
+mod access;
 mod auth;
 mod clock;
 mod component;
 mod connections;
+mod etag;
 mod extract;
 mod grants;
 mod guard;
@@ -25,6 +27,8 @@ mod settings;
 mod signals;
 mod state;
 
+pub use access::{Access, access};
+pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use limits::{
     MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_UNFINISHED_RUNS,

@@ -46,7 +46,8 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
 }
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", operation_id = "getOpenApi", tag = "description",
+#[utoipa::path(get, path = "/openapi.json", operation_id = "getOpenApi",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "description",
     responses((status = 200, body = Object)))]
 async fn get() -> Json<Document> {
     Json(openapi())

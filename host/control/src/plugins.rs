@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ControlSettings, Problem, component,
+    Caller, ControlSettings, Problem, component,
     extract::{Params, Place},
     limits::{MAX_COMPONENT_BYTES, MAX_PENDING_INSTALLS},
     page::{Page, PageParams, cut},
@@ -64,7 +64,8 @@ pub(crate) fn upload_routes() -> OpenApiRouter<ControlSettings> {
 }
 
 /// The installed plugins, by name.
-#[utoipa::path(get, path = "/plugins", operation_id = "listPlugins", tag = "plugins", params(PageParams),
+#[utoipa::path(get, path = "/plugins", operation_id = "listPlugins",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "plugins", params(PageParams),
     responses((status = 200, body = Page<Plugin>)))]
 async fn list(
     State(settings): State<ControlSettings>,
@@ -80,7 +81,8 @@ async fn list(
 }
 
 /// One plugin.
-#[utoipa::path(get, path = "/plugins/{name}", operation_id = "getPlugin", tag = "plugins",
+#[utoipa::path(get, path = "/plugins/{name}", operation_id = "getPlugin",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name.")),
     responses((status = 200, body = Plugin), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<Json<Plugin>, Problem> {
@@ -90,19 +92,25 @@ async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>
 }
 
 /// Removes a plugin and its grants. Refused while a connection uses it.
-#[utoipa::path(delete, path = "/plugins/{name}", operation_id = "removePlugin", tag = "plugins",
+#[utoipa::path(delete, path = "/plugins/{name}", operation_id = "removePlugin",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name.")),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]
-async fn remove(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<StatusCode, Problem> {
+async fn remove(
+    State(settings): State<ControlSettings>,
+    caller: Caller,
+    Place(name): Place<String>,
+) -> Result<StatusCode, Problem> {
     let removed = settings.store.remove_plugin(&name).await?;
     let detail = json!({"version": removed.version, "digest": removed.digest});
-    settings.store.append_audit("api", "plugin.remove", &name, &detail, settings.now_ms()).await?;
+    settings.store.append_audit(caller.actor(), "plugin.remove", &name, &detail, settings.now_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Uploads a component and queues its installation. The run says what became of it.
-#[utoipa::path(post, path = "/plugins", operation_id = "installPlugin", tag = "plugins",
+#[utoipa::path(post, path = "/plugins", operation_id = "installPlugin",
+    extensions(("x-roles" = json!(["operator", "author", "admin"]))), tag = "plugins",
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes."),
     responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
         (status = 413, body = Problem, content_type = "application/problem+json"),
@@ -110,6 +118,7 @@ async fn remove(State(settings): State<ControlSettings>, Place(name): Place<Stri
         (status = 429, body = Problem, content_type = "application/problem+json")))]
 async fn upload(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
     let pending = settings.store.unfinished_runs().await?;
@@ -124,7 +133,10 @@ async fn upload(
     };
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
     settings.signals.wake();
-    settings.store.append_audit("api", "plugin.upload", &digest, &json!({"run": row.id}), settings.now_ms()).await?;
+    settings
+        .store
+        .append_audit(caller.actor(), "plugin.upload", &digest, &json!({"run": row.id}), settings.now_ms())
+        .await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, runs::location(&row.id))], Json(row.into())))
 }
 

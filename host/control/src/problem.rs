@@ -53,6 +53,15 @@ impl Problem {
         )
     }
 
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "The token may not do that", detail)
+    }
+
+    pub(crate) fn not_found(what: &str, name: &str) -> Self {
+        let detail = format!("there is no {what} named {name:?}");
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing of that name", detail)
+    }
+
     pub(crate) fn no_route(method: &str, path: &str) -> Self {
         let detail = format!("there is no {method} {path}; see /api/v1/openapi.json");
         Self::new(StatusCode::NOT_FOUND, "no-such-route", "There is no such route", detail)
@@ -125,6 +134,9 @@ impl From<StoreError> for Problem {
                 ..Self::new(StatusCode::CONFLICT, "already-running", "A sync is under way", detail)
             },
             StoreError::InUse { .. } => Self::new(StatusCode::CONFLICT, "in-use", "It is in use", detail),
+            StoreError::Changed { .. } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed", "It was changed meanwhile", detail)
+            }
             StoreError::Conflict { .. } | StoreError::Fenced { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "It does not fit what is stored", detail)
             }
@@ -167,6 +179,7 @@ mod tests {
         let cases = [
             (StoreError::NotFound { what: "run", name: "x".into() }, 404, "not-found"),
             (StoreError::Conflict { message: "no".into() }, 409, "conflict"),
+            (StoreError::Changed { what: "source", name: "x".into(), expected: 1, current: 2 }, 412, "changed"),
             (StoreError::AlreadyRunning { connection: "a".into(), run }, 409, "already-running"),
             (StoreError::Fenced { connection, epoch: Epoch(1), current: Epoch(2) }, 409, "conflict"),
             (StoreError::InUse { what: "plugin", name: "x".into(), by: "y".into() }, 409, "in-use"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware::{from_fn_with_state, map_response},
+    middleware::{from_fn, from_fn_with_state, map_response},
     response::Response,
     routing::get,
 };
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, auth, connections, grants, guard, health,
+    ControlSettings, access, auth, connections, grants, guard, health,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     openapi, plugins, runs, state,
 };
@@ -47,6 +47,7 @@ pub fn router(settings: ControlSettings) -> Router {
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(access::require_role))
         .layer(from_fn_with_state(settings.clone(), auth::require_token));
     Router::new()
         .route("/livez", get(health::livez))

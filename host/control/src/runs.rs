@@ -10,12 +10,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{Failure, RunId};
-use thimble_store::{LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, Trigger};
+use thimble_store::{Change, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ControlSettings, Problem,
+    Caller, ControlSettings, Problem, connections,
     extract::{Body, Params, Place, connection_id, run_id},
     limits::{MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
     page::{Page, from_overfull, page_size},
@@ -42,7 +42,7 @@ pub struct Run {
     /// `sync`, `check`, `discover` or `install`.
     #[schema(value_type = String)]
     pub kind: RunKind,
-    /// `manual`, `api` or `schedule`.
+    /// `manual`, `api`, `schedule` or `retry`.
     #[schema(value_type = String)]
     pub trigger: Trigger,
     pub connection: Option<String>,
@@ -64,6 +64,16 @@ pub struct Run {
     /// Progress while it runs, the result at its end.
     pub report: Value,
     pub failure: Option<RunFailure>,
+    /// Of its connection; null for installations.
+    pub workspace: Option<String>,
+    /// The time of the schedule's slot.
+    pub slot: Option<i64>,
+    /// Which try it is, from 1.
+    pub attempt: i64,
+    /// The run that it tries again.
+    pub retry_of: Option<String>,
+    /// It does not begin before.
+    pub not_before: Option<i64>,
 }
 
 impl From<RunRow> for Run {
@@ -85,6 +95,11 @@ impl From<RunRow> for Run {
             finished_at,
             report,
             failure,
+            workspace,
+            slot,
+            attempt,
+            retry_of,
+            not_before,
         } = row;
         let failure =
             failure.map(|Failure { kind, message, retry_after_ms }| RunFailure { kind, message, retry_after_ms });
@@ -103,6 +118,11 @@ impl From<RunRow> for Run {
             request,
             report,
             failure,
+            workspace,
+            slot,
+            attempt,
+            retry_of: retry_of.map(|run| run.0),
+            not_before,
         }
     }
 }
@@ -142,6 +162,9 @@ pub struct RunListParams {
     cursor: Option<String>,
     /// Only runs of this connection.
     connection: Option<String>,
+    /// Only runs that are `queued`, `running`, `succeeded`, `failed`, `cancelled` or `interrupted`.
+    #[param(value_type = Option<String>)]
+    status: Option<RunStatus>,
 }
 
 /// How long to wait.
@@ -200,7 +223,8 @@ pub(crate) fn location(run: &RunId) -> String {
 }
 
 /// Queues a run of a connection. A second sync is refused while one is queued or running.
-#[utoipa::path(post, path = "/connections/{id}/runs", operation_id = "createRun", tag = "runs",
+#[utoipa::path(post, path = "/connections/{id}/runs", operation_id = "createRun",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "runs",
     params(("id" = String, Path, description = "The connection's name.")), request_body = RunSpec,
     responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -208,6 +232,7 @@ pub(crate) fn location(run: &RunId) -> String {
         (status = 429, body = Problem, content_type = "application/problem+json")))]
 async fn create(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
     Body(spec): Body<RunSpec>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
@@ -220,38 +245,54 @@ async fn create(
         return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
     }
     let request = spec.request.map_or(Value::Null, Value::Object);
-    let new = NewRun { request, ..NewRun::on(connection_id(id)?, kind, Trigger::Api) };
+    let connection = connections::seen(&settings, &caller, id).await?;
+    let new = NewRun { request, ..NewRun::on(connection.id.clone(), kind, Trigger::Api) };
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
     settings.signals.wake();
+    let detail = json!({"run": row.id, "kind": row.kind});
+    connections::note(&settings, &caller, "run.create", &connection, &detail).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(&row.id))], Json(row.into())))
 }
 
 /// Runs, newest first.
-#[utoipa::path(get, path = "/runs", operation_id = "listRuns", tag = "runs", params(RunListParams),
+#[utoipa::path(get, path = "/runs", operation_id = "listRuns",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "runs", params(RunListParams),
     responses((status = 200, body = Page<Run>)))]
 async fn list(
     State(settings): State<ControlSettings>,
-    Params(RunListParams { limit, cursor, connection }): Params<RunListParams>,
+    caller: Caller,
+    Params(RunListParams { limit, cursor, connection, status }): Params<RunListParams>,
 ) -> Result<Json<Page<Run>>, Problem> {
     let size = page_size(limit);
     let connection = connection.map(connection_id).transpose()?;
-    let page = RunPage { limit: size + 1, before: cursor.map(RunId), connection };
+    let page = RunPage { limit: size + 1, before: cursor.map(RunId), connection, workspace: caller.workspace, status };
     let rows = settings.store.runs(&page).await?;
     let Page { items, next } = from_overfull(rows, size, |row| row.id.0.clone());
     Ok(Json(Page { items: items.into_iter().map(Run::from).collect(), next }))
 }
 
 /// One run, at once or when it has ended.
-#[utoipa::path(get, path = "/runs/{run}", operation_id = "getRun", tag = "runs",
+#[utoipa::path(get, path = "/runs/{run}", operation_id = "getRun",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "runs",
     params(("run" = String, Path, description = "The run's id."), WaitParams),
     responses((status = 200, body = Run), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn get(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
     Params(WaitParams { wait }): Params<WaitParams>,
 ) -> Result<Json<Run>, Problem> {
     let wait = Duration::from_secs(wait.unwrap_or(0)).min(MAX_WAIT);
-    Ok(Json(wait_for(&settings, &run_id(id), wait).await?.into()))
+    let id = seen(&settings, &caller, id).await?.id;
+    Ok(Json(wait_for(&settings, &id, wait).await?.into()))
+}
+
+/// A run that exists for the caller.
+pub(crate) async fn seen(settings: &ControlSettings, caller: &Caller, id: String) -> Result<RunRow, Problem> {
+    let row = settings.store.run(&run_id(id)).await?;
+    // Installations concern everybody.
+    let sees = row.workspace.as_deref().is_none_or(|workspace| caller.sees(workspace));
+    if sees { Ok(row) } else { Err(Problem::not_found("run", &row.id.0)) }
 }
 
 /// The run when it has ended, or as it is when the time is up.
@@ -275,16 +316,17 @@ async fn wait_for(settings: &ControlSettings, id: &RunId, wait: Duration) -> Res
 }
 
 /// The log of a run, oldest line first.
-#[utoipa::path(get, path = "/runs/{run}/logs", operation_id = "getRunLogs", tag = "runs",
+#[utoipa::path(get, path = "/runs/{run}/logs", operation_id = "getRunLogs",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "runs",
     params(("run" = String, Path, description = "The run's id."), LogParams),
     responses((status = 200, body = Page<Log>), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn logs(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
     Params(LogParams { limit, cursor }): Params<LogParams>,
 ) -> Result<Json<Page<Log>>, Problem> {
-    let id = run_id(id);
-    settings.store.run(&id).await?;
+    let id = seen(&settings, &caller, id).await?.id;
     let size = page_size(limit);
     let rows = settings.store.logs(&id, cursor.unwrap_or(0), size + 1).await?;
     let Page { items, next } = from_overfull(rows, size, |row| row.seq.to_string());
@@ -292,18 +334,23 @@ async fn logs(
 }
 
 /// Asks a run to stop. A queued run ends at once, a running one soon.
-#[utoipa::path(post, path = "/runs/{run}/cancel", operation_id = "cancelRun", tag = "runs",
+#[utoipa::path(post, path = "/runs/{run}/cancel", operation_id = "cancelRun",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "runs",
     params(("run" = String, Path, description = "The run's id.")),
     responses((status = 202, body = Run), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]
 async fn cancel(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
 ) -> Result<(StatusCode, Json<Run>), Problem> {
     let now_ms = settings.now_ms();
-    let row = settings.store.request_cancel(&run_id(id), now_ms).await?;
+    let id = seen(&settings, &caller, id).await?.id;
+    let row = settings.store.request_cancel(&id, now_ms).await?;
     settings.signals.wake();
     settings.signals.changed();
-    settings.store.append_audit("api", "run.cancel", &row.id.0, &json!({}), now_ms).await?;
+    let (detail, workspace) = (json!({}), row.workspace.as_deref());
+    let change = Change { actor: caller.actor(), action: "run.cancel", subject: &row.id.0, detail: &detail, workspace };
+    settings.store.note(change, now_ms).await?;
     Ok((StatusCode::ACCEPTED, Json(row.into())))
 }

@@ -4,12 +4,14 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{ConnectionId, Position};
+use thimble_store::Change;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ControlSettings, Problem,
-    extract::{Body, Place, connection_id},
+    Caller, ControlSettings, Problem,
+    connections::seen as seen_connection,
+    extract::{Body, Place},
 };
 
 /// How far a connection was read and committed.
@@ -37,35 +39,42 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
 }
 
 /// The state of a connection.
-#[utoipa::path(get, path = "/connections/{id}/state", operation_id = "getState", tag = "connections",
+#[utoipa::path(get, path = "/connections/{id}/state", operation_id = "getState",
+    extensions(("x-roles" = json!(["viewer", "operator", "author", "admin"]))), tag = "connections",
     params(("id" = String, Path, description = "The connection's name.")),
     responses((status = 200, body = ConnectionState), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn get(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
 ) -> Result<Json<ConnectionState>, Problem> {
-    let id = connection_id(id)?;
-    settings.store.connection(&id).await?;
+    let id = seen_connection(&settings, &caller, id).await?.id;
     Ok(Json(read(&settings, &id).await?))
 }
 
 /// Corrects the state of a connection; the next sync commits it to the destination and continues from
 /// there. Refused while a sync holds the connection.
-#[utoipa::path(put, path = "/connections/{id}/state", operation_id = "putState", tag = "connections",
+#[utoipa::path(put, path = "/connections/{id}/state", operation_id = "putState",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "connections",
     params(("id" = String, Path, description = "The connection's name.")), request_body = StateSpec,
     responses((status = 202, body = ConnectionState),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]
 async fn put(
     State(settings): State<ControlSettings>,
+    caller: Caller,
     Place(id): Place<String>,
     Body(StateSpec { position }): Body<StateSpec>,
 ) -> Result<(StatusCode, Json<ConnectionState>), Problem> {
-    let id = connection_id(id)?;
+    let row = seen_connection(&settings, &caller, id).await?;
+    let id = row.id;
     let now_ms = settings.now_ms();
-    settings.store.put_position_edit(&id, &position, "api", now_ms).await?;
+    settings.store.put_position_edit(&id, &position, caller.actor(), now_ms).await?;
     let detail = json!({"position": position.digest()});
-    settings.store.append_audit("api", "state.set", id.as_str(), &detail, now_ms).await?;
+    let workspace = Some(row.workspace.as_str());
+    let change =
+        Change { actor: caller.actor(), action: "state.set", subject: id.as_str(), detail: &detail, workspace };
+    settings.store.note(change, now_ms).await?;
     Ok((StatusCode::ACCEPTED, Json(read(&settings, &id).await?)))
 }
 

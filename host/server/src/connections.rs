@@ -37,11 +37,11 @@ pub async fn apply(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref(), now_ms)?;
+    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref())?;
     if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
         return Ok(Applied::Unchanged);
     }
-    let created = store.put_connection(&row, now_ms).await?;
+    let created = store.put_connection(&row, None, now_ms).await?;
     let detail = json!({ "plugin": row.plugin, "created": created });
     store.append_audit("config", "connection.put", row.id.as_str(), &detail, now_ms).await?;
     Ok(if created { Applied::Created } else { Applied::Updated })
@@ -53,31 +53,32 @@ fn row(
     schema: &Value,
     key: &Arc<HostKey>,
     stored: Option<&ConnectionRow>,
-    now_ms: i64,
 ) -> Result<ConnectionRow, CliError> {
     let Connection { plugin, config, streams, destination: _ } = wanted;
     let sealer = Sealer(Arc::clone(key));
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
-    let old = stored.filter(|stored| stored.plugin == *plugin);
+    let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
     let (config, secrets) = sealer.seal(&id, schema, config.clone(), old.map(|stored| &stored.secrets))?;
     // A catalog is of the source that was asked.
     let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
+    // What the file does not speak of stays.
+    let kept = stored.cloned().unwrap_or_else(|| ConnectionRow::new(id, plugin.clone(), Value::Null));
     Ok(ConnectionRow {
-        id,
         plugin: plugin.clone(),
+        source: None,
         config,
         secrets,
         streams: streams.clone(),
         destination: wanted.destination.as_ref().map(|name| json!({ "name": name })),
         catalog,
-        created_at: now_ms,
-        updated_at: now_ms,
+        ..kept
     })
 }
 
 /// Whether storing `row` would change nothing.
 fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
     stored.plugin == row.plugin
+        && stored.source == row.source
         && stored.config == row.config
         && stored.streams == row.streams
         && stored.destination == row.destination

@@ -124,6 +124,7 @@ impl From<StoreError> for CliError {
         let exit = match &error {
             StoreError::NotFound { .. } => Exit::NotFound,
             StoreError::Conflict { .. }
+            | StoreError::Changed { .. }
             | StoreError::AlreadyRunning { .. }
             | StoreError::Fenced { .. }
             | StoreError::InUse { .. } => Exit::Conflict,

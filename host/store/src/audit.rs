@@ -24,10 +24,23 @@ pub struct AuditRow {
     pub subject: String,
     /// Free of secrets.
     pub detail: Value,
+    /// Absent where it concerns the whole installation.
+    pub workspace: Option<String>,
+}
+
+/// A change to be noted.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    pub actor: &'a str,
+    pub action: &'a str,
+    pub subject: &'a str,
+    /// Free of secrets.
+    pub detail: &'a Value,
+    pub workspace: Option<&'a str>,
 }
 
 impl Store {
-    /// Adds a row.
+    /// Adds a row that concerns the whole installation.
     pub async fn append_audit(
         &self,
         actor: &str,
@@ -36,23 +49,32 @@ impl Store {
         detail: &Value,
         now_ms: i64,
     ) -> Result<(), StoreError> {
+        self.note(Change { actor, action, subject, detail, workspace: None }, now_ms).await
+    }
+
+    /// Adds a row.
+    pub async fn note(&self, change: Change<'_>, now_ms: i64) -> Result<(), StoreError> {
+        let Change { actor, action, subject, detail, workspace } = change;
         let mut tx = self.write().await?;
-        sqlx::query("insert into audit (at, actor, action, subject, detail) values (?, ?, ?, ?, ?)")
-            .bind(now_ms)
-            .bind(actor)
-            .bind(action)
-            .bind(subject)
-            .bind(json(detail))
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "insert into audit (at, actor, action, subject, detail, workspace) values ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(now_ms)
+        .bind(actor)
+        .bind(action)
+        .bind(subject)
+        .bind(json(detail))
+        .bind(workspace)
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 
     /// Rows, newest first, at most [`MAX_PAGE`]; `before` is the id of the last row of the page before.
     pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditRow>, StoreError> {
-        let rows = sqlx::query("select * from audit where id < ? order by id desc limit ?")
+        let rows = sqlx::query("select * from audit where id < $1 order by id desc limit $2")
             .bind(before.unwrap_or(i64::MAX))
-            .bind(limit.min(MAX_PAGE))
+            .bind(i64::from(limit.min(MAX_PAGE)))
             .fetch_all(&self.reader)
             .await?;
         rows.iter()
@@ -64,6 +86,7 @@ impl Store {
                     action: row.try_get("action")?,
                     subject: row.try_get("subject")?,
                     detail: parse_column(row, "detail", "audit row's detail")?,
+                    workspace: row.try_get("workspace")?,
                 })
             })
             .collect()

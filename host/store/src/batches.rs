@@ -1,6 +1,6 @@
 //! Table `batches`: the sealed manifests. A sealed batch never changes; it is loaded, whatever happens.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use thimble_record::{BatchSeq, ConnectionId, Epoch, LoadOutcome, SealedBatch, StreamSchema};
 
 use crate::{
@@ -30,7 +30,7 @@ impl Store {
         let mut tx = self.write().await?;
         leases::check(&mut tx, connection, batch.epoch).await?;
         let sealed: Option<String> =
-            sqlx::query_scalar("select manifest_sha from batches where connection = ? and seq = ?")
+            sqlx::query_scalar("select manifest_sha from batches where connection = $1 and seq = $2")
                 .bind(connection.as_str())
                 .bind(stored(batch.seq.0))
                 .fetch_optional(&mut *tx)
@@ -64,10 +64,10 @@ impl Store {
 
     /// The sealed batches after `seq`, in order, at most [`MAX_BATCHES_REPLAYED`].
     pub async fn sealed_after(&self, connection: &ConnectionId, seq: BatchSeq) -> Result<Vec<SealedBatch>, StoreError> {
-        let rows = sqlx::query("select manifest from batches where connection = ? and seq > ? order by seq limit ?")
+        let rows = sqlx::query("select manifest from batches where connection = $1 and seq > $2 order by seq limit $3")
             .bind(connection.as_str())
             .bind(stored(seq.0))
-            .bind(MAX_BATCHES_REPLAYED)
+            .bind(i64::from(MAX_BATCHES_REPLAYED))
             .fetch_all(&self.reader)
             .await?;
         rows.iter().map(|row| parse_column(row, "manifest", "batch's manifest")).collect()
@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         leases::check(&mut tx, connection, epoch).await?;
-        sqlx::query("delete from batches where connection = ? and seq > ? and committed_at is null")
+        sqlx::query("delete from batches where connection = $1 and seq > $2 and committed_at is null")
             .bind(connection.as_str())
             .bind(stored(committed.0))
             .execute(&mut *tx)
@@ -107,8 +107,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let row = sqlx::query(
-            "update batches set committed_at = coalesce(committed_at, ?1), outcome = coalesce(outcome, ?2)
-             where connection = ?3 and seq = ?4 returning manifest",
+            "update batches set committed_at = coalesce(committed_at, $1), outcome = coalesce(outcome, $2)
+             where connection = $3 and seq = $4 returning manifest",
         )
         .bind(now_ms)
         .bind(json(outcome))
@@ -124,7 +124,7 @@ impl Store {
 
     /// What the destination did with a batch; `None` where it is not known to be committed.
     pub async fn outcome(&self, connection: &ConnectionId, seq: BatchSeq) -> Result<Option<LoadOutcome>, StoreError> {
-        let row = sqlx::query("select outcome from batches where connection = ? and seq = ? and outcome is not null")
+        let row = sqlx::query("select outcome from batches where connection = $1 and seq = $2 and outcome is not null")
             .bind(connection.as_str())
             .bind(stored(seq.0))
             .fetch_optional(&self.reader)
@@ -137,8 +137,8 @@ impl Store {
     pub async fn prune_batches(&self, connection: &ConnectionId, through: BatchSeq) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let done = sqlx::query(
-            "delete from batches where connection = ?1 and seq <= ?2 and committed_at is not null
-               and seq <= (select seq from positions where connection = ?1)",
+            "delete from batches where connection = $1 and seq <= $2 and committed_at is not null
+               and seq <= (select seq from positions where connection = $1)",
         )
         .bind(connection.as_str())
         .bind(stored(through.0))
@@ -149,10 +149,10 @@ impl Store {
     }
 }
 
-async fn last_seq(tx: &mut SqliteConnection, connection: &ConnectionId) -> Result<BatchSeq, StoreError> {
+async fn last_seq(tx: &mut AnyConnection, connection: &ConnectionId) -> Result<BatchSeq, StoreError> {
     let row = sqlx::query(
-        "select max(coalesce((select max(seq) from batches where connection = ?1), 0),
-                    coalesce((select seq from positions where connection = ?1), 0)) as last",
+        "select coalesce(max(seq), 0) as last from (select seq from batches where connection = $1
+           union all select seq from positions where connection = $1) known",
     )
     .bind(connection.as_str())
     .fetch_one(tx)
@@ -160,11 +160,11 @@ async fn last_seq(tx: &mut SqliteConnection, connection: &ConnectionId) -> Resul
     Ok(BatchSeq(counter(row.try_get("last")?)))
 }
 
-async fn insert(tx: &mut SqliteConnection, batch: &SealedBatch, sha: &str, now_ms: i64) -> Result<(), StoreError> {
+async fn insert(tx: &mut AnyConnection, batch: &SealedBatch, sha: &str, now_ms: i64) -> Result<(), StoreError> {
     let connection = &batch.connection;
     let done = sqlx::query(
         "insert into batches (connection, seq, epoch, manifest, manifest_sha, sealed_at)
-         select ?1, ?2, ?3, ?4, ?5, ?6 where exists (select 1 from connections where id = ?1)",
+         select $1, $2, $3, $4, $5, $6 where exists (select 1 from connections where id = $1)",
     )
     .bind(connection.as_str())
     .bind(stored(batch.seq.0))

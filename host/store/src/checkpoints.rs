@@ -1,6 +1,6 @@
 //! Table `checkpoints`: every position that a destination committed. Only ever added to, by the mirror.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use thimble_record::{BatchSeq, ConnectionId, Position};
 
 use crate::{
@@ -20,12 +20,12 @@ impl Store {
     /// The last committed positions of a connection, the newest first.
     pub async fn checkpoints(&self, connection: &ConnectionId, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
         let rows =
-            sqlx::query("select seq, committed_at from checkpoints where connection = ? order by seq desc limit ?")
+            sqlx::query("select seq, committed_at from checkpoints where connection = $1 order by seq desc limit $2")
                 .bind(connection.as_str())
-                .bind(limit)
+                .bind(i64::from(limit))
                 .fetch_all(&self.reader)
                 .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
+        let read = |row: &sqlx::any::AnyRow| {
             Ok(Checkpoint { seq: BatchSeq(counter(row.try_get("seq")?)), committed_at: row.try_get("committed_at")? })
         };
         rows.iter().map(read).collect()
@@ -33,7 +33,7 @@ impl Store {
 
     /// The position that was committed with a batch; `NotFound` where none was, or by another installation.
     pub async fn checkpoint(&self, connection: &ConnectionId, seq: BatchSeq) -> Result<Position, StoreError> {
-        let row = sqlx::query("select position from checkpoints where connection = ? and seq = ?")
+        let row = sqlx::query("select position from checkpoints where connection = $1 and seq = $2")
             .bind(connection.as_str())
             .bind(stored(seq.0))
             .fetch_optional(&self.reader)
@@ -44,14 +44,14 @@ impl Store {
 }
 
 pub(crate) async fn add(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     connection: &ConnectionId,
     seq: BatchSeq,
     position: &Position,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into checkpoints (connection, seq, position, committed_at) values (?, ?, ?, ?)
+        "insert into checkpoints (connection, seq, position, committed_at) values ($1, $2, $3, $4)
          on conflict (connection, seq) do nothing",
     )
     .bind(connection.as_str())

@@ -1,7 +1,7 @@
 //! Turns values into columns and back. A column that cannot be read is named, never skipped.
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, any::AnyRow};
 
 use crate::StoreError;
 
@@ -17,7 +17,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, what: &'static str) -> Resu
 
 /// Reads a JSON column.
 pub(crate) fn parse_column<T: DeserializeOwned>(
-    row: &SqliteRow,
+    row: &AnyRow,
     column: &'static str,
     what: &'static str,
 ) -> Result<T, StoreError> {
@@ -26,7 +26,7 @@ pub(crate) fn parse_column<T: DeserializeOwned>(
 
 /// Reads a JSON column that may be null.
 pub(crate) fn parse_optional<T: DeserializeOwned>(
-    row: &SqliteRow,
+    row: &AnyRow,
     column: &'static str,
     what: &'static str,
 ) -> Result<Option<T>, StoreError> {
@@ -40,7 +40,7 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
 
 /// Reads such a word.
 pub(crate) fn parse_word<T: DeserializeOwned>(
-    row: &SqliteRow,
+    row: &AnyRow,
     column: &'static str,
     what: &'static str,
 ) -> Result<T, StoreError> {

@@ -19,6 +19,18 @@ pub enum StoreError {
         /// One sentence naming the thing and what is stored instead.
         message: String,
     },
+    /// Somebody changed it since it was read: read it again and decide anew.
+    #[error("{what} {name:?} is at version {current} now, not at {expected}: read it again")]
+    Changed {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The version that the caller knew; 0 where it was to be created.
+        expected: i64,
+        /// The version that is stored; 0 where it does not exist.
+        current: i64,
+    },
     /// A sync of the connection is queued or running: wait for it or cancel it.
     #[error("connection {connection} is being synced by run {run}: wait for it or cancel it")]
     AlreadyRunning {
@@ -79,7 +91,9 @@ impl StoreError {
     pub fn failure(&self) -> Failure {
         let kind = match self {
             Self::NotFound { .. } => ErrorKind::Config,
-            Self::Conflict { .. } | Self::Corrupt { .. } | Self::Layout { .. } => ErrorKind::System,
+            Self::Conflict { .. } | Self::Changed { .. } | Self::Corrupt { .. } | Self::Layout { .. } => {
+                ErrorKind::System
+            }
             Self::AlreadyRunning { .. } | Self::Fenced { .. } | Self::InUse { .. } => ErrorKind::Refused,
             Self::Unavailable(_) => ErrorKind::Transient,
         };
@@ -112,4 +126,25 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         error.failure()
     }
+}
+
+/// Refuses a change of a row whose stored version is not the one expected, if one is. A row that does not exist has 0.
+pub(crate) fn refuse_changed(
+    what: &'static str,
+    name: &str,
+    expected: Option<i64>,
+    stored: Option<i64>,
+) -> Result<(), StoreError> {
+    let current = stored.unwrap_or(0);
+    match expected {
+        Some(expected) if expected != current => {
+            Err(StoreError::Changed { what, name: name.into(), expected, current })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a unique index refused a row.
+pub(crate) fn is_unique(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|cause| cause.is_unique_violation())
 }

@@ -1,8 +1,10 @@
 //! Table `grants`: the host patterns that the operator allows each plugin.
 
-use sqlx::SqliteConnection;
+use std::collections::BTreeMap;
 
-use crate::{Store, StoreError, columns::json};
+use sqlx::{AnyConnection, Row};
+
+use crate::{Store, StoreError};
 
 impl Store {
     /// Allows a plugin a host pattern or template. Granting twice is success. `NotFound` where the
@@ -10,12 +12,7 @@ impl Store {
     pub async fn grant(&self, plugin: &str, pattern: &str, now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         refuse_unknown(&mut tx, plugin).await?;
-        sqlx::query("insert into grants (plugin, pattern, granted_at) values (?, ?, ?) on conflict do nothing")
-            .bind(plugin)
-            .bind(pattern)
-            .bind(now_ms)
-            .execute(&mut *tx)
-            .await?;
+        insert(&mut tx, plugin, pattern, now_ms).await?;
         Ok(tx.commit().await?)
     }
 
@@ -23,27 +20,26 @@ impl Store {
     pub async fn set_grants(&self, plugin: &str, patterns: &[String], now_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         refuse_unknown(&mut tx, plugin).await?;
-        sqlx::query("delete from grants where plugin = ? and pattern not in (select value from json_each(?))")
+        let rows = sqlx::query("select pattern, granted_at from grants where plugin = $1")
             .bind(plugin)
-            .bind(json(patterns))
-            .execute(&mut *tx)
+            .fetch_all(&mut *tx)
             .await?;
-        sqlx::query(
-            "insert into grants (plugin, pattern, granted_at) select distinct ?1, value, ?2 from json_each(?3)
-             where true on conflict do nothing",
-        )
-        .bind(plugin)
-        .bind(now_ms)
-        .bind(json(patterns))
-        .execute(&mut *tx)
-        .await?;
+        let mut before = BTreeMap::<String, i64>::new();
+        for row in rows {
+            before.insert(row.try_get("pattern")?, row.try_get("granted_at")?);
+        }
+        sqlx::query("delete from grants where plugin = $1").bind(plugin).execute(&mut *tx).await?;
+        for pattern in patterns {
+            let granted_at = before.get(pattern).copied().unwrap_or(now_ms);
+            insert(&mut tx, plugin, pattern, granted_at).await?;
+        }
         Ok(tx.commit().await?)
     }
 
     /// Takes a grant back. `NotFound` where it was not granted.
     pub async fn revoke(&self, plugin: &str, pattern: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let done = sqlx::query("delete from grants where plugin = ? and pattern = ?")
+        let done = sqlx::query("delete from grants where plugin = $1 and pattern = $2")
             .bind(plugin)
             .bind(pattern)
             .execute(&mut *tx)
@@ -56,15 +52,25 @@ impl Store {
 
     /// The grants of a plugin, in order; empty where there are none.
     pub async fn grants(&self, plugin: &str) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar("select pattern from grants where plugin = ? order by pattern")
+        Ok(sqlx::query_scalar("select pattern from grants where plugin = $1 order by pattern")
             .bind(plugin)
             .fetch_all(&self.reader)
             .await?)
     }
 }
 
-async fn refuse_unknown(tx: &mut SqliteConnection, plugin: &str) -> Result<(), StoreError> {
+async fn insert(tx: &mut AnyConnection, plugin: &str, pattern: &str, granted_at: i64) -> Result<(), StoreError> {
+    sqlx::query("insert into grants (plugin, pattern, granted_at) values ($1, $2, $3) on conflict do nothing")
+        .bind(plugin)
+        .bind(pattern)
+        .bind(granted_at)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn refuse_unknown(tx: &mut AnyConnection, plugin: &str) -> Result<(), StoreError> {
     let known: Option<i64> =
-        sqlx::query_scalar("select 1 from plugins where name = ?").bind(plugin).fetch_optional(&mut *tx).await?;
+        sqlx::query_scalar("select 1 from plugins where name = $1").bind(plugin).fetch_optional(&mut *tx).await?;
     known.map(|_| ()).ok_or_else(|| StoreError::not_found("plugin", plugin))
 }

@@ -1,7 +1,7 @@
 //! Table `leases`: who may work on a connection, and under which epoch.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use thimble_record::{ConnectionId, Epoch};
 
 use crate::{
@@ -40,10 +40,10 @@ impl Store {
     ) -> Result<Epoch, StoreError> {
         let mut tx = self.write().await?;
         let epoch: Option<i64> = sqlx::query_scalar(
-            "insert into leases (connection, epoch, holder, acquired_at, expires_at) values (?1, 1, ?2, ?3, ?4)
+            "insert into leases (connection, epoch, holder, acquired_at, expires_at) values ($1, 1, $2, $3, $4)
              on conflict (connection) do update set epoch = epoch + 1, holder = excluded.holder,
                acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
-             where leases.holder is null or leases.holder = excluded.holder or leases.expires_at <= ?3
+             where leases.holder is null or leases.holder = excluded.holder or leases.expires_at <= $3
              returning epoch",
         )
         .bind(connection.as_str())
@@ -53,7 +53,7 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         let Some(epoch) = epoch else {
-            let other: Option<String> = sqlx::query_scalar("select holder from leases where connection = ?")
+            let other: Option<String> = sqlx::query_scalar("select holder from leases where connection = $1")
                 .bind(connection.as_str())
                 .fetch_one(&mut *tx)
                 .await?;
@@ -78,12 +78,12 @@ impl Store {
         let expires_at = now_ms.saturating_add(ttl_ms);
         let mut tx = self.write().await?;
         check(&mut tx, connection, epoch).await?;
-        sqlx::query("update leases set expires_at = ? where connection = ?")
+        sqlx::query("update leases set expires_at = $1 where connection = $2")
             .bind(expires_at)
             .bind(connection.as_str())
             .execute(&mut *tx)
             .await?;
-        sqlx::query("update runs set expires_at = ? where connection = ? and kind = 'sync' and status = 'running'")
+        sqlx::query("update runs set expires_at = $1 where connection = $2 and kind = 'sync' and status = 'running'")
             .bind(expires_at)
             .bind(connection.as_str())
             .execute(&mut *tx)
@@ -94,7 +94,7 @@ impl Store {
     /// Gives the lease back. Success also where it was lost meanwhile: nothing is left to give.
     pub async fn release(&self, connection: &ConnectionId, epoch: Epoch) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("update leases set holder = null where connection = ? and epoch = ?")
+        sqlx::query("update leases set holder = null where connection = $1 and epoch = $2")
             .bind(connection.as_str())
             .bind(stored(epoch.0))
             .execute(&mut *tx)
@@ -114,7 +114,7 @@ impl Store {
         let raised = epoch.max(known).next();
         let mut tx = self.write().await?;
         check(&mut tx, connection, epoch).await?;
-        sqlx::query("update leases set epoch = ? where connection = ?")
+        sqlx::query("update leases set epoch = $1 where connection = $2")
             .bind(stored(raised.0))
             .bind(connection.as_str())
             .execute(&mut *tx)
@@ -125,7 +125,7 @@ impl Store {
 
     /// The lease of a connection; `None` where it was never taken.
     pub async fn lease(&self, connection: &ConnectionId) -> Result<Option<LeaseRow>, StoreError> {
-        let row = sqlx::query("select * from leases where connection = ?")
+        let row = sqlx::query("select * from leases where connection = $1")
             .bind(connection.as_str())
             .fetch_optional(&self.reader)
             .await?;
@@ -142,12 +142,8 @@ impl Store {
 
 /// Refuses with `Fenced` unless the lease is held under exactly this epoch. An expired lease that
 /// nobody took still counts: nobody else can have written.
-pub(crate) async fn check(
-    tx: &mut SqliteConnection,
-    connection: &ConnectionId,
-    epoch: Epoch,
-) -> Result<(), StoreError> {
-    let row = sqlx::query("select epoch, holder from leases where connection = ?")
+pub(crate) async fn check(tx: &mut AnyConnection, connection: &ConnectionId, epoch: Epoch) -> Result<(), StoreError> {
+    let row = sqlx::query("select epoch, holder from leases where connection = $1")
         .bind(connection.as_str())
         .fetch_optional(&mut *tx)
         .await?;

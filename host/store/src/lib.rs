@@ -4,15 +4,18 @@
 //! commit protocol (lease, seal, mirror). Must never read the clock (times are `now_ms` parameters,
 //! milliseconds since the epoch), touch a plugin, or decide policy.
 //!
-//! Several processes may open the same file. Every writing transaction begins as `immediate`, so
-//! that two writers queue up instead of failing when a reader becomes a writer.
+//! SQLite or PostgreSQL: SQL is written once, in the words that both understand. Several processes may open the same
+//! database. On SQLite every writing transaction begins as `immediate`, so that two writers queue up instead of failing
+//! when a reader becomes a writer; on PostgreSQL they go on together, and what must not is guarded row by row.
 
 mod audit;
 mod batches;
 mod checkpoints;
 mod columns;
 mod connections;
+mod destinations;
 mod error;
+mod events;
 mod grants;
 mod ids;
 mod leases;
@@ -24,11 +27,15 @@ mod positions;
 mod queue;
 mod runs;
 mod schemas;
+mod sources;
+mod workspaces;
 
-pub use audit::AuditRow;
+pub use audit::{AuditRow, Change};
 pub use checkpoints::Checkpoint;
 pub use connections::{ConnectionRow, SealedSecrets};
+pub use destinations::DestinationRow;
 pub use error::StoreError;
+pub use events::{EventKind, EventRow, NewEvent};
 pub use ids::run_id;
 pub use leases::LeaseRow;
 pub use limits::{MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE};
@@ -37,3 +44,5 @@ pub use open::Store;
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
+pub use sources::SourceRow;
+pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

@@ -23,6 +23,9 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reading connections of one process.
 pub(crate) const MAX_READERS: u32 = 4;
 
+/// Connections of one process to a PostgreSQL database.
+pub(crate) const MAX_SERVER_CONNECTIONS: u32 = 10;
+
 /// How often opening is tried while another process creates or migrates the same file.
 pub(crate) const OPEN_ATTEMPTS: u32 = 100;
 

@@ -50,7 +50,7 @@ impl Store {
         }
         let mut tx = self.write().await?;
         let last: Option<i64> = sqlx::query_scalar(
-            "select coalesce((select max(seq) from logs where run = ?1), 0) from runs where id = ?1",
+            "select coalesce((select max(seq) from logs where run = $1), 0) from runs where id = $1",
         )
         .bind(&run.0)
         .fetch_optional(&mut *tx)
@@ -64,7 +64,7 @@ impl Store {
             }
             let full = seq == MAX_LOG_LINES_PER_RUN;
             let message = if full { "the log of this run is full; later lines are dropped" } else { &line.message };
-            sqlx::query("insert into logs (run, seq, at, level, source, message) values (?, ?, ?, ?, ?, ?)")
+            sqlx::query("insert into logs (run, seq, at, level, source, message) values ($1, $2, $3, $4, $5, $6)")
                 .bind(&run.0)
                 .bind(seq)
                 .bind(line.at)
@@ -81,10 +81,10 @@ impl Store {
 
     /// Lines of a run after line `after` (0 for all), oldest first, at most [`MAX_PAGE`].
     pub async fn logs(&self, run: &RunId, after: i64, limit: u32) -> Result<Vec<LogRow>, StoreError> {
-        let rows = sqlx::query("select * from logs where run = ? and seq > ? order by seq limit ?")
+        let rows = sqlx::query("select * from logs where run = $1 and seq > $2 order by seq limit $3")
             .bind(&run.0)
             .bind(after)
-            .bind(limit.min(MAX_PAGE))
+            .bind(i64::from(limit.min(MAX_PAGE)))
             .fetch_all(&self.reader)
             .await?;
         rows.iter()
@@ -105,7 +105,7 @@ impl Store {
     /// Forgets the lines of runs that ended before a time. Answers how many lines.
     pub async fn prune_logs(&self, finished_before_ms: i64) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
-        let done = sqlx::query("delete from logs where run in (select id from runs where finished_at < ?)")
+        let done = sqlx::query("delete from logs where run in (select id from runs where finished_at < $1)")
             .bind(finished_before_ms)
             .execute(&mut *tx)
             .await?;

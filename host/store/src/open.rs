@@ -1,66 +1,83 @@
-//! Opens the database file and hands out transactions.
+//! Opens the database, SQLite or PostgreSQL, and hands out transactions.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Any, AnyPool, Transaction,
+    any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
-    pool::PoolOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use crate::{
     StoreError,
-    limits::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE},
+    limits::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, MAX_READERS, MAX_SERVER_CONNECTIONS, OPEN_ATTEMPTS, OPEN_PAUSE},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// The two kinds of databases. SQL is written once, in the words that both understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
 
 /// The control database. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Store {
-    writer: SqlitePool,
-    pub(crate) reader: SqlitePool,
-    path: PathBuf,
+    writer: AnyPool,
+    pub(crate) reader: AnyPool,
+    kind: Kind,
+    place: String,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Store").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
 impl Store {
-    /// Opens the file, creates it where it is missing, and brings it to this version's layout.
+    /// Opens the SQLite file, creates it where it is missing, and brings it to this version's layout.
     ///
     /// Safe to call from several processes at once. Errors: `Unavailable` where the file cannot be
     /// opened, `Layout` where a newer version wrote it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = |max| {
-            PoolOptions::<Sqlite>::new()
-                .max_connections(max)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-        };
-        let writer = pool(1).connect_lazy_with(options.clone());
-        let reader = pool(MAX_READERS).connect_lazy_with(options.pragma("query_only", "on"));
-        let store = Self { writer, reader, path: path.to_owned() };
+        install_default_drivers();
+        let mut url = url::Url::from_file_path(std::path::absolute(path).map_err(io)?)
+            .map_err(|()| io(std::io::Error::other("the path cannot be written as a URL")))?;
+        url.set_query(Some("mode=rwc"));
+        // The driver wants the scheme `sqlite` before a path that is escaped as in a URL.
+        let url = url.as_str().replacen("file:", "sqlite:", 1);
+        let options: AnyConnectOptions = url.parse()?;
+        let writer = sqlite_pool(1, false).connect_lazy_with(options.clone());
+        let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options);
+        let store = Self { writer, reader, kind: Kind::Sqlite, place: path.display().to_string() };
         store.bring_up_to_date().await?;
         Ok(store)
     }
 
-    /// Path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Connects to a PostgreSQL database by its URL and brings it to this version's layout.
+    ///
+    /// Safe to call from several processes at once. Errors: `Unavailable` where it does not answer, `Layout` where a
+    /// newer version wrote it.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        install_default_drivers();
+        let options: AnyConnectOptions = url.parse()?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_SERVER_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        let place = url.rsplit_once('@').map_or("PostgreSQL", |(_, place)| place).to_owned();
+        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place };
+        store.bring_up_to_date().await?;
+        Ok(store)
+    }
+
+    /// Path of the file, or host and name of the database.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Whether the database answers.
@@ -69,15 +86,35 @@ impl Store {
         Ok(())
     }
 
-    /// Closes the connections; the last process to do so folds the write-ahead log into the file.
+    /// Closes the connections; the last process to do so folds SQLite's write-ahead log into the file.
     pub async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
     }
 
-    /// A transaction that holds the write lock from its start.
-    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("begin immediate").await?)
+    /// A transaction for writing. On SQLite it holds the one write lock from its start; on PostgreSQL others write at
+    /// the same time, so that every change is guarded by a condition, a unique index or [`Store::for_update`].
+    pub(crate) async fn write(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        Ok(match self.kind {
+            Kind::Sqlite => self.writer.begin_with("begin immediate").await?,
+            Kind::Postgres => self.writer.begin().await?,
+        })
+    }
+
+    /// Ends a `select` inside of a writing transaction whose rows nobody else may change before its end.
+    pub(crate) fn for_update(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " for update",
+        }
+    }
+
+    /// The same, passing over rows that somebody else has locked.
+    pub(crate) fn for_update_skipping(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " for update skip locked",
+        }
     }
 
     /// Another process may be creating or migrating the same file: switching to the write-ahead log
@@ -96,11 +133,40 @@ impl Store {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATIONS
+        let migrations = match self.kind {
+            Kind::Sqlite => &SQLITE_MIGRATIONS,
+            Kind::Postgres => &POSTGRES_MIGRATIONS,
+        };
+        migrations
             .run(&self.writer)
             .await
-            .map_err(|source| StoreError::Layout { path: self.path.display().to_string(), source: Box::new(source) })
+            .map_err(|source| StoreError::Layout { path: self.place.clone(), source: Box::new(source) })
     }
+}
+
+fn sqlite_pool(max: u32, read_only: bool) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                let busy = BUSY_TIMEOUT.as_millis();
+                // The order counts: switching to the write-ahead log already waits for others.
+                let pragmas = format!(
+                    "pragma busy_timeout = {busy}; pragma journal_mode = wal; pragma synchronous = full;
+                     pragma foreign_keys = on; pragma query_only = {read_only};"
+                );
+                sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(connection).await?;
+                Ok(())
+            })
+        })
+}
+
+fn io(error: std::io::Error) -> StoreError {
+    StoreError::Unavailable(sqlx::Error::Io(error))
 }
 
 /// Whether an error of opening is another process's work in progress.

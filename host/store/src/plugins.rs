@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, any::AnyRow};
 
 use crate::{
     Store, StoreError,
@@ -30,7 +30,7 @@ pub struct PluginRow {
     pub installed_at: i64,
 }
 
-fn from_row(row: &SqliteRow) -> Result<PluginRow, StoreError> {
+fn from_row(row: &AnyRow) -> Result<PluginRow, StoreError> {
     Ok(PluginRow {
         name: row.try_get("name")?,
         version: row.try_get("version")?,
@@ -50,7 +50,7 @@ impl Store {
         let mut tx = self.write().await?;
         sqlx::query(
             "insert into plugins (name, version, digest, api_version, title, docs, config_schema, permissions, installed_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              on conflict (name) do update set version = excluded.version, digest = excluded.digest,
                api_version = excluded.api_version, title = excluded.title, docs = excluded.docs,
                config_schema = excluded.config_schema, permissions = excluded.permissions,
@@ -72,7 +72,7 @@ impl Store {
 
     /// One plugin. `NotFound` where there is none.
     pub async fn plugin(&self, name: &str) -> Result<PluginRow, StoreError> {
-        let row = sqlx::query("select * from plugins where name = ?").bind(name).fetch_optional(&self.reader).await?;
+        let row = sqlx::query("select * from plugins where name = $1").bind(name).fetch_optional(&self.reader).await?;
         from_row(&row.ok_or_else(|| StoreError::not_found("plugin", name))?)
     }
 
@@ -85,7 +85,7 @@ impl Store {
     pub async fn remove_plugin(&self, name: &str) -> Result<PluginRow, StoreError> {
         let mut tx = self.write().await?;
         let user: Option<String> =
-            sqlx::query_scalar("select id from connections where plugin = ? order by id limit 1")
+            sqlx::query_scalar("select id from connections where plugin = $1 order by id limit 1")
                 .bind(name)
                 .fetch_optional(&mut *tx)
                 .await?;
@@ -93,7 +93,7 @@ impl Store {
             return Err(StoreError::InUse { what: "plugin", name: name.into(), by: format!("connection {user}") });
         }
         let row =
-            sqlx::query("delete from plugins where name = ? returning *").bind(name).fetch_optional(&mut *tx).await?;
+            sqlx::query("delete from plugins where name = $1 returning *").bind(name).fetch_optional(&mut *tx).await?;
         let removed = from_row(&row.ok_or_else(|| StoreError::not_found("plugin", name))?)?;
         tx.commit().await?;
         Ok(removed)

@@ -2,7 +2,7 @@
 //! operator's pending corrections. The destination decides; the mirror only follows.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use thimble_record::{BatchSeq, ConnectionId, Epoch, Position};
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct PositionEdit {
 impl Store {
     /// The mirrored position and the batch that it was committed with; `None` before the first.
     pub async fn position(&self, connection: &ConnectionId) -> Result<Option<(BatchSeq, Position)>, StoreError> {
-        let row = sqlx::query("select seq, position from positions where connection = ?")
+        let row = sqlx::query("select seq, position from positions where connection = $1")
             .bind(connection.as_str())
             .fetch_optional(&self.reader)
             .await?;
@@ -46,7 +46,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         leases::check(&mut tx, connection, epoch).await?;
-        sqlx::query("update batches set committed_at = coalesce(committed_at, ?) where connection = ? and seq <= ?")
+        sqlx::query("update batches set committed_at = coalesce(committed_at, $1) where connection = $2 and seq <= $3")
             .bind(now_ms)
             .bind(connection.as_str())
             .bind(stored(seq.0))
@@ -68,9 +68,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         leases::check(&mut tx, connection, epoch).await?;
-        sqlx::query("delete from batches where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
-        sqlx::query("delete from positions where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
-        sqlx::query("delete from checkpoints where connection = ?").bind(connection.as_str()).execute(&mut *tx).await?;
+        sqlx::query("delete from batches where connection = $1").bind(connection.as_str()).execute(&mut *tx).await?;
+        sqlx::query("delete from positions where connection = $1").bind(connection.as_str()).execute(&mut *tx).await?;
+        sqlx::query("delete from checkpoints where connection = $1")
+            .bind(connection.as_str())
+            .execute(&mut *tx)
+            .await?;
         advance(&mut tx, connection, seq, position, now_ms).await?;
         Ok(tx.commit().await?)
     }
@@ -86,12 +89,12 @@ impl Store {
     ) -> Result<PositionEdit, StoreError> {
         let mut tx = self.write().await?;
         refuse_unless_idle(&mut tx, connection, now_ms).await?;
-        sqlx::query("delete from position_edits where connection = ?")
+        sqlx::query("delete from position_edits where connection = $1")
             .bind(connection.as_str())
             .execute(&mut *tx)
             .await?;
         let id: i64 = sqlx::query_scalar(
-            "insert into position_edits (connection, position, actor, edited_at) values (?, ?, ?, ?) returning id",
+            "insert into position_edits (connection, position, actor, edited_at) values ($1, $2, $3, $4) returning id",
         )
         .bind(connection.as_str())
         .bind(json(position))
@@ -105,7 +108,7 @@ impl Store {
 
     /// The pending correction of a connection. It stays until a batch that applies it is sealed.
     pub async fn position_edit(&self, connection: &ConnectionId) -> Result<Option<PositionEdit>, StoreError> {
-        let row = sqlx::query("select * from position_edits where connection = ?")
+        let row = sqlx::query("select * from position_edits where connection = $1")
             .bind(connection.as_str())
             .fetch_optional(&self.reader)
             .await?;
@@ -119,24 +122,21 @@ impl Store {
     }
 }
 
-async fn refuse_unless_idle(
-    tx: &mut SqliteConnection,
-    connection: &ConnectionId,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = ?")
+async fn refuse_unless_idle(tx: &mut AnyConnection, connection: &ConnectionId, now_ms: i64) -> Result<(), StoreError> {
+    let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = $1")
         .bind(connection.as_str())
         .fetch_optional(&mut *tx)
         .await?;
     if known.is_none() {
         return Err(StoreError::not_found("connection", connection.as_str()));
     }
-    let holder: Option<String> =
-        sqlx::query_scalar("select holder from leases where connection = ? and holder is not null and expires_at > ?")
-            .bind(connection.as_str())
-            .bind(now_ms)
-            .fetch_optional(&mut *tx)
-            .await?;
+    let holder: Option<String> = sqlx::query_scalar(
+        "select holder from leases where connection = $1 and holder is not null and expires_at > $2",
+    )
+    .bind(connection.as_str())
+    .bind(now_ms)
+    .fetch_optional(&mut *tx)
+    .await?;
     match holder {
         Some(by) => Err(StoreError::InUse { what: "connection", name: connection.to_string(), by }),
         None => Ok(()),
@@ -145,14 +145,14 @@ async fn refuse_unless_idle(
 
 /// Moves the mirror forward; a position that is not ahead changes nothing.
 pub(crate) async fn advance(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     connection: &ConnectionId,
     seq: BatchSeq,
     position: &Position,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into positions (connection, seq, position, updated_at) values (?, ?, ?, ?)
+        "insert into positions (connection, seq, position, updated_at) values ($1, $2, $3, $4)
          on conflict (connection) do update set seq = excluded.seq, position = excluded.position,
            updated_at = excluded.updated_at
          where excluded.seq > positions.seq",
@@ -167,12 +167,8 @@ pub(crate) async fn advance(
 }
 
 /// Removes the edit that a batch applies. `Conflict` where it was replaced meanwhile.
-pub(crate) async fn apply_edit(
-    tx: &mut SqliteConnection,
-    connection: &ConnectionId,
-    edit: i64,
-) -> Result<(), StoreError> {
-    let done = sqlx::query("delete from position_edits where connection = ? and id = ?")
+pub(crate) async fn apply_edit(tx: &mut AnyConnection, connection: &ConnectionId, edit: i64) -> Result<(), StoreError> {
+    let done = sqlx::query("delete from position_edits where connection = $1 and id = $2")
         .bind(connection.as_str())
         .bind(edit)
         .execute(tx)

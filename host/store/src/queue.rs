@@ -4,7 +4,7 @@
 //! sync also by renewing its connection's lease; a run that expires becomes Interrupted.
 
 use serde_json::Value;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thimble_record::{Epoch, ErrorKind, Failure, RunId};
 
 use crate::{
@@ -38,22 +38,28 @@ impl Store {
     /// Claims the oldest queued run, which becomes Running; `None` where nothing is queued.
     pub async fn claim_next(&self, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<Option<RunRow>, StoreError> {
         // Asked on a timer: an idle server must not take the write lock.
-        let waiting: Option<i64> = sqlx::query_scalar("select 1 from runs where status = 'queued' limit 1")
-            .fetch_optional(&self.reader)
-            .await?;
+        let waiting: Option<i64> = sqlx::query_scalar(
+            "select 1 from runs where status = 'queued' and (not_before is null or not_before <= $1) limit 1",
+        )
+        .bind(now_ms)
+        .fetch_optional(&self.reader)
+        .await?;
         if waiting.is_none() {
             return Ok(None);
         }
         let mut tx = self.write().await?;
-        let row = sqlx::query(
-            "update runs set status = 'running', holder = ?1, started_at = ?2, expires_at = ?3
-             where id = (select id from runs where status = 'queued' order by id limit 1) returning *",
-        )
-        .bind(holder)
-        .bind(now_ms)
-        .bind(now_ms.saturating_add(ttl_ms))
-        .fetch_optional(&mut *tx)
-        .await?;
+        let next = format!(
+            "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
+             where id = (select id from runs where status = 'queued' and (not_before is null or not_before <= $2)
+               order by id limit 1{}) returning *",
+            self.for_update_skipping()
+        );
+        let row = sqlx::query(AssertSqlSafe(next))
+            .bind(holder)
+            .bind(now_ms)
+            .bind(now_ms.saturating_add(ttl_ms))
+            .fetch_optional(&mut *tx)
+            .await?;
         let claimed = row.as_ref().map(from_row).transpose()?;
         tx.commit().await?;
         Ok(claimed)
@@ -63,8 +69,8 @@ impl Store {
     pub async fn begin(&self, run: &RunId, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
         let mut tx = self.write().await?;
         let row = sqlx::query(
-            "update runs set status = 'running', holder = ?1, started_at = ?2, expires_at = ?3
-             where id = ?4 and status = 'queued' returning *",
+            "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
+             where id = $4 and status = 'queued' returning *",
         )
         .bind(holder)
         .bind(now_ms)
@@ -82,8 +88,8 @@ impl Store {
     /// `Conflict` where it is no longer running (it was interrupted, for one): stop.
     pub async fn heartbeat(&self, run: &RunId, ttl_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let cancel: Option<bool> = sqlx::query_scalar(
-            "update runs set expires_at = ? where id = ? and status = 'running' returning cancel_requested",
+        let cancel: Option<i64> = sqlx::query_scalar(
+            "update runs set expires_at = $1 where id = $2 and status = 'running' returning cancel_requested",
         )
         .bind(now_ms.saturating_add(ttl_ms))
         .bind(&run.0)
@@ -91,13 +97,13 @@ impl Store {
         .await?;
         let Some(cancel) = cancel else { return Err(not_in_state(&mut tx, run, "running").await?) };
         tx.commit().await?;
-        Ok(cancel)
+        Ok(cancel != 0)
     }
 
     /// Stores the progress of a running run. `Conflict` where it is not running.
     pub async fn progress(&self, run: &RunId, report: &Value) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let done = sqlx::query("update runs set report = ? where id = ? and status = 'running'")
+        let done = sqlx::query("update runs set report = $1 where id = $2 and status = 'running'")
             .bind(json(report))
             .bind(&run.0)
             .execute(&mut *tx)
@@ -111,7 +117,7 @@ impl Store {
     /// Notes the epoch that a sync works under.
     pub async fn set_run_epoch(&self, run: &RunId, epoch: Epoch) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let done = sqlx::query("update runs set epoch = ? where id = ? and status = 'running'")
+        let done = sqlx::query("update runs set epoch = $1 where id = $2 and status = 'running'")
             .bind(stored(epoch.0))
             .bind(&run.0)
             .execute(&mut *tx)
@@ -129,8 +135,8 @@ impl Store {
         }
         let mut tx = self.write().await?;
         let row = sqlx::query(
-            "update runs set status = ?, finished_at = ?, report = ?, failure = ?, expires_at = null
-             where id = ? and status = 'running' returning *",
+            "update runs set status = $1, finished_at = $2, report = $3, failure = $4, expires_at = null
+             where id = $5 and status = 'running' returning *",
         )
         .bind(word(&outcome.status))
         .bind(now_ms)
@@ -151,9 +157,9 @@ impl Store {
         let mut tx = self.write().await?;
         let row = sqlx::query(
             "update runs set cancel_requested = 1,
-               finished_at = case status when 'queued' then ? end,
+               finished_at = case status when 'queued' then $1 end,
                status = case status when 'queued' then 'cancelled' else status end
-             where id = ? and status in ('queued', 'running') returning *",
+             where id = $2 and status in ('queued', 'running') returning *",
         )
         .bind(now_ms)
         .bind(&run.0)
@@ -168,7 +174,7 @@ impl Store {
     /// Turns running runs that expired into Interrupted ones and answers them.
     pub async fn interrupt_expired(&self, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
         let dead: Option<i64> =
-            sqlx::query_scalar("select 1 from runs where status = 'running' and expires_at <= ? limit 1")
+            sqlx::query_scalar("select 1 from runs where status = 'running' and expires_at <= $1 limit 1")
                 .bind(now_ms)
                 .fetch_optional(&self.reader)
                 .await?;
@@ -177,8 +183,8 @@ impl Store {
         }
         let mut tx = self.write().await?;
         let rows = sqlx::query(
-            "update runs set status = 'interrupted', finished_at = ?1, expires_at = null, failure = ?2
-             where status = 'running' and expires_at <= ?1 returning *",
+            "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2
+             where status = 'running' and expires_at <= $1 returning *",
         )
         .bind(now_ms)
         .bind(json(&interrupted()))
@@ -194,8 +200,8 @@ impl Store {
     pub async fn expire_holder(&self, holder: &str, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
         let mut tx = self.write().await?;
         let rows = sqlx::query(
-            "update runs set status = 'interrupted', finished_at = ?, expires_at = null, failure = ?
-             where status = 'running' and holder = ? returning *",
+            "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2
+             where status = 'running' and holder = $3 returning *",
         )
         .bind(now_ms)
         .bind(json(&interrupted()))
@@ -203,7 +209,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
-        sqlx::query("update leases set holder = null where holder = ?").bind(holder).execute(&mut *tx).await?;
+        sqlx::query("update leases set holder = null where holder = $1").bind(holder).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ended)
     }
@@ -212,10 +218,10 @@ impl Store {
     pub async fn holders(&self, now_ms: i64) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(
             "select holder from runs where status = 'running' and holder is not null
-             union select holder from leases where holder is not null and expires_at > ? order by 1 limit ?",
+             union select holder from leases where holder is not null and expires_at > $1 order by 1 limit $2",
         )
         .bind(now_ms)
-        .bind(MAX_PAGE)
+        .bind(i64::from(MAX_PAGE))
         .fetch_all(&self.reader)
         .await?)
     }
@@ -229,13 +235,13 @@ fn interrupted() -> Failure {
 }
 
 async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     run: &NewRun,
     claim: Option<(&str, i64)>,
     now_ms: i64,
 ) -> Result<RunRow, StoreError> {
     if let Some(connection) = &run.connection {
-        let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = ?")
+        let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = $1")
             .bind(connection.as_str())
             .fetch_optional(&mut *tx)
             .await?;
@@ -249,8 +255,9 @@ async fn insert(
     let status = if claim.is_some() { RunStatus::Running } else { RunStatus::Queued };
     let row = sqlx::query(
         "insert into runs (id, connection, subject, kind, run_trigger, status, request, holder, expires_at, queued_at,
-           started_at, report)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'null') returning *",
+           started_at, report, workspace, slot, attempt, retry_of, not_before)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'null',
+           (select workspace from connections where id = $2), $12, $13, $14, $15) returning *",
     )
     .bind(new_run_id(now_ms)?.0)
     .bind(run.connection.as_ref().map(|connection| connection.as_str()))
@@ -263,6 +270,10 @@ async fn insert(
     .bind(claim.map(|(_, ttl_ms)| now_ms.saturating_add(ttl_ms)))
     .bind(now_ms)
     .bind(claim.map(|_| now_ms))
+    .bind(run.slot)
+    .bind(run.attempt)
+    .bind(run.retry_of.as_ref().map(|run| &run.0))
+    .bind(run.not_before)
     .fetch_one(&mut *tx)
     .await?;
     from_row(&row)
@@ -270,14 +281,14 @@ async fn insert(
 
 /// Refuses where an unfinished sync stands in the way; one that is dead is ended instead.
 async fn make_way(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     connection: &str,
     holder: Option<&str>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let row = sqlx::query(
         "select id, status, holder, expires_at from runs
-         where connection = ? and kind = 'sync' and status in ('queued', 'running')",
+         where connection = $1 and kind = 'sync' and status in ('queued', 'running')",
     )
     .bind(connection)
     .fetch_optional(&mut *tx)
@@ -290,19 +301,21 @@ async fn make_way(
     if !(running && (expired || own)) {
         return Err(StoreError::AlreadyRunning { connection: connection.into(), run: RunId(run) });
     }
-    sqlx::query("update runs set status = 'interrupted', finished_at = ?, expires_at = null, failure = ? where id = ?")
-        .bind(now_ms)
-        .bind(json(&interrupted()))
-        .bind(run)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2 where id = $3",
+    )
+    .bind(now_ms)
+    .bind(json(&interrupted()))
+    .bind(run)
+    .execute(&mut *tx)
+    .await?;
     Ok(())
 }
 
 /// The error for a run that is not in the state that the change needs.
-async fn not_in_state(tx: &mut SqliteConnection, run: &RunId, needed: &str) -> Result<StoreError, StoreError> {
+async fn not_in_state(tx: &mut AnyConnection, run: &RunId, needed: &str) -> Result<StoreError, StoreError> {
     let status: Option<String> =
-        sqlx::query_scalar("select status from runs where id = ?").bind(&run.0).fetch_optional(&mut *tx).await?;
+        sqlx::query_scalar("select status from runs where id = $1").bind(&run.0).fetch_optional(&mut *tx).await?;
     Ok(match status {
         None => StoreError::not_found("run", &run.0),
         Some(status) => StoreError::conflict(format!("run {run} is {status}, not {needed}")),

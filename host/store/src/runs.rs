@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, any::AnyRow};
 use thimble_record::{ConnectionId, Epoch, Failure, RunId};
 
 use crate::{
     Store, StoreError,
-    columns::{counter, parse_column, parse_optional, parse_word},
+    columns::{counter, parse_column, parse_optional, parse_word, word},
     limits::MAX_PAGE,
 };
 
@@ -28,6 +28,8 @@ pub enum Trigger {
     Manual,
     Api,
     Schedule,
+    /// An earlier try failed.
+    Retry,
 }
 
 /// Where a run stands. Queued → Running → one of the others, which never change again; a queued run
@@ -65,17 +67,39 @@ pub struct NewRun {
     pub subject: Option<String>,
     /// Parameters for whoever executes the run; free of secrets.
     pub request: Value,
+    /// The time of the schedule's slot, in milliseconds since the epoch.
+    pub slot: Option<i64>,
+    /// Which try it is, from 1.
+    pub attempt: i64,
+    /// The run that it tries again.
+    pub retry_of: Option<RunId>,
+    /// It may not begin before.
+    pub not_before: Option<i64>,
 }
 
 impl NewRun {
+    fn new(kind: RunKind, trigger: Trigger) -> Self {
+        Self {
+            kind,
+            trigger,
+            connection: None,
+            subject: None,
+            request: Value::Null,
+            slot: None,
+            attempt: 1,
+            retry_of: None,
+            not_before: None,
+        }
+    }
+
     /// A run on a connection.
     pub fn on(connection: ConnectionId, kind: RunKind, trigger: Trigger) -> Self {
-        Self { kind, trigger, connection: Some(connection), subject: None, request: Value::Null }
+        Self { connection: Some(connection), ..Self::new(kind, trigger) }
     }
 
     /// An installation.
     pub fn install(subject: impl Into<String>, trigger: Trigger) -> Self {
-        Self { kind: RunKind::Install, trigger, connection: None, subject: Some(subject.into()), request: Value::Null }
+        Self { subject: Some(subject.into()), ..Self::new(RunKind::Install, trigger) }
     }
 }
 
@@ -104,6 +128,16 @@ pub struct RunRow {
     /// Progress while it runs, the result at its end. Null before.
     pub report: Value,
     pub failure: Option<Failure>,
+    /// Of its connection; absent for installs.
+    pub workspace: Option<String>,
+    /// The time of the schedule's slot.
+    pub slot: Option<i64>,
+    /// Which try it is, from 1.
+    pub attempt: i64,
+    /// The run that it tries again.
+    pub retry_of: Option<RunId>,
+    /// It may not begin before.
+    pub not_before: Option<i64>,
 }
 
 /// How a run ended.
@@ -141,9 +175,13 @@ pub struct RunPage {
     pub before: Option<RunId>,
     /// Only runs of this connection.
     pub connection: Option<ConnectionId>,
+    /// Only runs of this workspace.
+    pub workspace: Option<String>,
+    /// Only runs that stand so.
+    pub status: Option<RunStatus>,
 }
 
-pub(crate) fn from_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
+pub(crate) fn from_row(row: &AnyRow) -> Result<RunRow, StoreError> {
     let connection: Option<String> = row.try_get("connection")?;
     let connection = connection
         .map(ConnectionId::new)
@@ -160,34 +198,46 @@ pub(crate) fn from_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
         holder: row.try_get("holder")?,
         expires_at: row.try_get("expires_at")?,
         epoch: row.try_get::<Option<i64>, _>("epoch")?.map(|epoch| Epoch(counter(epoch))),
-        cancel_requested: row.try_get("cancel_requested")?,
+        cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
         queued_at: row.try_get("queued_at")?,
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,
         report: parse_column(row, "report", "run's report")?,
         failure: parse_optional(row, "failure", "run's failure")?,
+        workspace: row.try_get("workspace")?,
+        slot: row.try_get("slot")?,
+        attempt: row.try_get("attempt")?,
+        retry_of: row.try_get::<Option<String>, _>("retry_of")?.map(RunId),
+        not_before: row.try_get("not_before")?,
     })
 }
 
 impl Store {
     /// One run. `NotFound` where there is none.
     pub async fn run(&self, id: &RunId) -> Result<RunRow, StoreError> {
-        let row = sqlx::query("select * from runs where id = ?").bind(&id.0).fetch_optional(&self.reader).await?;
+        let row = sqlx::query("select * from runs where id = $1").bind(&id.0).fetch_optional(&self.reader).await?;
         from_row(&row.ok_or_else(|| StoreError::not_found("run", &id.0))?)
     }
 
     /// Runs, newest first.
     pub async fn runs(&self, page: &RunPage) -> Result<Vec<RunRow>, StoreError> {
-        let RunPage { limit, before, connection } = page;
+        let RunPage { limit, before, connection, workspace, status } = page;
         let rows = match connection {
-            Some(connection) => {
-                sqlx::query("select * from runs where connection = ? and id < ? order by id desc limit ?")
-                    .bind(connection.as_str())
-            }
-            None => sqlx::query("select * from runs where id < ? order by id desc limit ?"),
+            Some(connection) => sqlx::query(
+                "select * from runs where connection = $1 and id < $2 and ($4 = '' or workspace = $4)
+                   and ($5 = '' or status = $5) order by id desc limit $3",
+            )
+            .bind(connection.as_str()),
+            None => sqlx::query(
+                "select * from runs where $1 = '' and id < $2 and ($4 = '' or workspace = $4)
+                   and ($5 = '' or status = $5) order by id desc limit $3",
+            )
+            .bind(""),
         }
         .bind(before.as_ref().map_or("~", |run| &run.0))
-        .bind((*limit).min(MAX_PAGE))
+        .bind(i64::from((*limit).min(MAX_PAGE)))
+        .bind(workspace.as_deref().unwrap_or(""))
+        .bind(status.as_ref().map(word).unwrap_or_default())
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(from_row).collect()
@@ -195,8 +245,8 @@ impl Store {
 
     /// The queued and running runs, oldest first.
     pub async fn unfinished_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        let rows = sqlx::query("select * from runs where status in ('queued', 'running') order by id limit ?")
-            .bind(MAX_PAGE)
+        let rows = sqlx::query("select * from runs where status in ('queued', 'running') order by id limit $1")
+            .bind(i64::from(MAX_PAGE))
             .fetch_all(&self.reader)
             .await?;
         rows.iter().map(from_row).collect()
@@ -206,7 +256,7 @@ impl Store {
     pub async fn prune_runs(&self, finished_before_ms: i64) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let done =
-            sqlx::query("delete from runs where finished_at < ?").bind(finished_before_ms).execute(&mut *tx).await?;
+            sqlx::query("delete from runs where finished_at < $1").bind(finished_before_ms).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(done.rows_affected())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AnyConnection, Row};
 use thimble_record::{BatchSeq, ConnectionId, StreamSchema};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 impl Store {
     /// The schema of a stream; `None` before its first batch.
     pub async fn schema(&self, connection: &ConnectionId, stream: &str) -> Result<Option<StreamSchema>, StoreError> {
-        let row = sqlx::query("select fields from schemas where connection = ? and stream = ?")
+        let row = sqlx::query("select fields from schemas where connection = $1 and stream = $2")
             .bind(connection.as_str())
             .bind(stream)
             .fetch_optional(&self.reader)
@@ -23,7 +23,7 @@ impl Store {
 
     /// The schemas of all streams of a connection.
     pub async fn schemas(&self, connection: &ConnectionId) -> Result<BTreeMap<String, StreamSchema>, StoreError> {
-        let rows = sqlx::query("select stream, fields from schemas where connection = ?")
+        let rows = sqlx::query("select stream, fields from schemas where connection = $1")
             .bind(connection.as_str())
             .fetch_all(&self.reader)
             .await?;
@@ -32,7 +32,7 @@ impl Store {
 }
 
 pub(crate) async fn put(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     connection: &ConnectionId,
     stream: &str,
     schema: &StreamSchema,
@@ -40,7 +40,7 @@ pub(crate) async fn put(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into schemas (connection, stream, fields, seq, updated_at) values (?, ?, ?, ?, ?)
+        "insert into schemas (connection, stream, fields, seq, updated_at) values ($1, $2, $3, $4, $5)
          on conflict (connection, stream) do update set fields = excluded.fields, seq = excluded.seq,
            updated_at = excluded.updated_at",
     )

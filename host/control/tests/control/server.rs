@@ -158,18 +158,9 @@ impl Server {
 
     /// Adds a connection of the plugin `files`.
     pub async fn connection(self, id: &str) -> Self {
-        let row = ConnectionRow {
-            id: ConnectionId::new(id).unwrap(),
-            plugin: "files".into(),
-            config: json!({"url": "https://example.org"}),
-            secrets: SealedSecrets::default(),
-            streams: Vec::new(),
-            destination: None,
-            catalog: None,
-            created_at: 0,
-            updated_at: 0,
-        };
-        self.store.put_connection(&row, 1).await.unwrap();
+        let config = json!({"url": "https://example.org"});
+        let row = ConnectionRow::new(ConnectionId::new(id).unwrap(), "files", config);
+        self.store.put_connection(&row, None, 1).await.unwrap();
         self
     }
 

@@ -81,7 +81,8 @@ pub fn run(arguments: Runs, global: &Global, output: Output) -> Result<(), CliEr
 
 async fn show_list(store: &Store, list: List, output: Output) -> Result<(), CliError> {
     let connection = list.connection.as_deref().map(connection_id).transpose()?;
-    let runs = store.runs(&RunPage { limit: list.limit, before: list.before.map(RunId), connection }).await?;
+    let page = RunPage { limit: list.limit, before: list.before.map(RunId), connection, ..RunPage::default() };
+    let runs = store.runs(&page).await?;
     output.show(&json!({ "runs": runs }), |out| {
         let mut table = Table::new(&["run", "kind", "connection", "status", "queued", "took#", "records#"]);
         for run in &runs {

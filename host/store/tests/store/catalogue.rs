@@ -57,8 +57,8 @@ async fn a_connection_comes_back_as_it_was_and_hides_its_secrets() {
     assert!(serde_json::to_value(&stored).unwrap().get("secrets").is_none());
 
     let changed = thimble_store::ConnectionRow { destination: Some(json!({"lake": "x"})), ..expected };
-    assert!(!store.put_connection(&changed, NOW + 5).await.unwrap());
-    assert!(store.put_connection(&connection("zebra"), NOW).await.unwrap());
+    assert!(!store.put_connection(&changed, None, NOW + 5).await.unwrap());
+    assert!(store.put_connection(&connection("zebra"), None, NOW).await.unwrap());
     store.put_catalog(&flights(), &Catalog::default()).await.unwrap();
     let stored = store.connection(&flights()).await.unwrap();
     assert_eq!((stored.created_at, stored.updated_at), (NOW, NOW + 5));
@@ -71,7 +71,7 @@ async fn a_connection_comes_back_as_it_was_and_hides_its_secrets() {
 async fn a_connection_needs_its_plugin_and_cannot_go_while_it_works() {
     let World { store, .. } = &World::new().await;
     let orphan = thimble_store::ConnectionRow { plugin: "none".into(), ..connection("orphan") };
-    assert!(matches!(store.put_connection(&orphan, NOW).await, Err(StoreError::NotFound { what: "plugin", .. })));
+    assert!(matches!(store.put_connection(&orphan, None, NOW).await, Err(StoreError::NotFound { what: "plugin", .. })));
     let missing = ConnectionId::new("missing").unwrap();
     assert!(matches!(store.delete_connection(&missing).await, Err(StoreError::NotFound { .. })));
     assert!(matches!(store.put_catalog(&missing, &Catalog::default()).await, Err(StoreError::NotFound { .. })));

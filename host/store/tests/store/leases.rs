@@ -74,6 +74,6 @@ async fn the_epoch_survives_the_connection_and_rises_above_the_destinations() {
     assert_eq!(raised, Epoch(42));
     assert!(matches!(store.raise_epoch(&flights(), epoch, Epoch(0)).await, Err(StoreError::Fenced { .. })));
     store.delete_connection(&flights()).await.unwrap();
-    store.put_connection(&crate::connection("flights"), NOW).await.unwrap();
+    store.put_connection(&crate::connection("flights"), None, NOW).await.unwrap();
     assert_eq!(store.acquire(&flights(), "a", TTL, NOW).await.unwrap(), Epoch(43));
 }

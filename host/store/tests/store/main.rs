@@ -39,7 +39,7 @@ impl World {
     pub async fn new() -> Self {
         let world = Self::empty().await;
         world.store.upsert_plugin(&plugin("files")).await.unwrap();
-        world.store.put_connection(&connection("flights"), NOW).await.unwrap();
+        world.store.put_connection(&connection("flights"), None, NOW).await.unwrap();
         world
     }
 
@@ -68,16 +68,11 @@ pub fn plugin(name: &str) -> PluginRow {
 }
 
 pub fn connection(id: &str) -> ConnectionRow {
+    let config = json!({"url": "https://example.org", "token": {"$secret": true}});
     ConnectionRow {
-        id: ConnectionId::new(id).unwrap(),
-        plugin: "files".into(),
-        config: json!({"url": "https://example.org", "token": {"$secret": true}}),
         secrets: SealedSecrets(vec![1, 2, 3]),
         streams: vec![StreamSelection::of("flights")],
-        destination: None,
-        catalog: None,
-        created_at: 0,
-        updated_at: 0,
+        ..ConnectionRow::new(ConnectionId::new(id).unwrap(), "files", config)
     }
 }
 

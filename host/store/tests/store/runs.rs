@@ -182,7 +182,7 @@ async fn runs_are_listed_newest_first_page_by_page() {
     let other = store.enqueue(&NewRun::install("files.wasm", Trigger::Manual), NOW + 9).await.unwrap();
     made.reverse();
 
-    let page = RunPage { limit: 2, connection: Some(flights()), before: None };
+    let page = RunPage { limit: 2, connection: Some(flights()), ..RunPage::default() };
     let ids = async |page: &RunPage| -> Vec<RunId> {
         store.runs(page).await.unwrap().into_iter().map(|run| run.id).collect()
     };

@@ -1,0 +1,57 @@
+//! Table `workspaces`: who sees what. Everything but plugins and grants belongs to one workspace.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AnyConnection, Row};
+
+use crate::{Store, StoreError, error::is_unique};
+
+/// The workspace that exists from the start.
+pub const DEFAULT_WORKSPACE: &str = "default";
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceRow {
+    pub id: String,
+    pub title: String,
+    /// Milliseconds since the epoch.
+    pub created_at: i64,
+}
+
+impl Store {
+    /// All workspaces by name.
+    pub async fn workspaces(&self) -> Result<Vec<WorkspaceRow>, StoreError> {
+        let rows = sqlx::query("select * from workspaces order by id").fetch_all(&self.reader).await?;
+        let read = |row: &sqlx::any::AnyRow| {
+            Ok(WorkspaceRow {
+                id: row.try_get("id")?,
+                title: row.try_get("title")?,
+                created_at: row.try_get("created_at")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Adds a workspace. `Conflict` where there is one of that name.
+    pub async fn add_workspace(&self, workspace: &WorkspaceRow) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("insert into workspaces (id, title, created_at) values ($1, $2, $3)")
+            .bind(&workspace.id)
+            .bind(&workspace.title)
+            .bind(workspace.created_at)
+            .execute(&mut *tx)
+            .await;
+        match done {
+            Ok(_) => Ok(tx.commit().await?),
+            Err(error) if is_unique(&error) => {
+                Err(StoreError::conflict(format!("there is a workspace named {:?} already", workspace.id)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+pub(crate) async fn refuse_unknown(tx: &mut AnyConnection, workspace: &str) -> Result<(), StoreError> {
+    let known: Option<i64> =
+        sqlx::query_scalar("select 1 from workspaces where id = $1").bind(workspace).fetch_optional(tx).await?;
+    known.map(|_| ()).ok_or_else(|| StoreError::not_found("workspace", workspace))
+}
