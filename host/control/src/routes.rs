@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     ControlSettings, access, auth, connections, grants, guard, health,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, runs, state,
+    openapi, plugins, runs, schedule, state,
 };
 
 /// Where the API stands.
@@ -28,6 +28,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(state::routes())
+        .merge(schedule::routes())
         .merge(runs::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()

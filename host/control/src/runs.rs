@@ -241,7 +241,7 @@ async fn create(
         ConnectionRunKind::Check => RunKind::Check,
         ConnectionRunKind::Discover => RunKind::Discover,
     };
-    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
+    if settings.store.count_asked().await? >= MAX_UNFINISHED_RUNS {
         return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
     }
     let request = spec.request.map_or(Value::Null, Value::Object);

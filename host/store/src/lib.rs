@@ -27,7 +27,9 @@ mod positions;
 mod queue;
 mod runs;
 mod schemas;
+mod slots;
 mod sources;
+mod waiting;
 mod workspaces;
 
 pub use audit::{AuditRow, Change};
@@ -44,5 +46,7 @@ pub use open::Store;
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
+pub use slots::{Claimed, DueSlot, NewSlot, SlotClaim, SlotMove, SlotRow, Unscheduled};
 pub use sources::SourceRow;
+pub use waiting::WaitingRun;
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

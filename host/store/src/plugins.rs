@@ -7,6 +7,7 @@ use sqlx::{Row, any::AnyRow};
 use crate::{
     Store, StoreError,
     columns::{json, parse_column},
+    slots,
 };
 
 /// An installed connector.
@@ -67,6 +68,7 @@ impl Store {
         .bind(plugin.installed_at)
         .execute(&mut *tx)
         .await?;
+        slots::wake(&mut tx, &plugin.name, plugin.installed_at).await?;
         Ok(tx.commit().await?)
     }
 

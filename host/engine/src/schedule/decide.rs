@@ -10,6 +10,8 @@ pub struct Decision {
     pub due: Option<i64>,
     /// Slots that will never start.
     pub missed: Missed,
+    /// The last of all those; the slots up to it are decided upon for ever.
+    pub decided: Option<i64>,
     /// The slot after those; `None`: none comes by itself.
     pub next: Option<Next>,
 }
@@ -45,19 +47,19 @@ impl Plan {
     /// the end of the last run of a continuous one. No slot up to it ever comes again, wherever the clock goes.
     pub fn decide(&self, last_ms: i64, now_ms: i64) -> Decision {
         let Some(first) = self.next_after(last_ms) else {
-            return Decision { due: None, missed: Missed::default(), next: None };
+            return Decision { due: None, missed: Missed::default(), decided: None, next: None };
         };
         let Some(latest) = self.latest_started(first, now_ms) else {
-            return Decision { due: None, missed: Missed::default(), next: Some(self.next(first)) };
+            return Decision { due: None, missed: Missed::default(), decided: None, next: Some(self.next(first)) };
         };
         if self.is_continuous() {
-            return Decision { due: Some(latest), missed: Missed::default(), next: None };
+            return Decision { due: Some(latest), missed: Missed::default(), decided: Some(latest), next: None };
         }
         let late_ms = i64::try_from(LATE_AFTER.as_millis()).unwrap_or(i64::MAX);
         let late = now_ms.saturating_sub(self.starts_at(latest)) > late_ms;
         let due = Some(latest).filter(|_| self.catch_up == CatchUp::Latest || !late);
         let missed = self.missed(first, latest, due.is_none());
-        Decision { due, missed, next: self.next_after(latest).map(|slot| self.next(slot)) }
+        Decision { due, missed, decided: Some(latest), next: self.next_after(latest).map(|slot| self.next(slot)) }
     }
 
     fn next(&self, slot: i64) -> Next {

@@ -129,7 +129,8 @@ fn walk(plan: &Plan, steps: &[i64]) -> (Vec<i64>, Vec<i64>, i64) {
         assert_eq!(decision.missed.unlisted(), 0, "short enough to be listed");
         missed.extend(&decision.missed.listed);
         started.extend(decision.due);
-        last = last.max(*decision.missed.listed.last().unwrap_or(&last)).max(decision.due.unwrap_or(last));
+        assert_eq!(decision.decided, decision.due.max(decision.missed.listed.last().copied()));
+        last = decision.decided.unwrap_or(last);
     }
     (started, missed, latest)
 }
