@@ -32,8 +32,8 @@ pub use access::{Access, access};
 pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_UNFINISHED_RUNS,
-    MAX_WAIT,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES,
+    MAX_UNFINISHED_RUNS, MAX_WAIT,
 };
 pub use openapi::openapi;
 pub use problem::Problem;
