@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_engine::{retry::RunRetry, schedule::Schedule, span::Span};
-use thimble_record::{ConnectionId, StreamSelection};
+use thimble_record::{ConnectionId, StreamSelection, envelope::SecretRow};
 use thimble_store::{Change, ConnectionRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -275,7 +275,9 @@ async fn row(
             }
             ConnectionRow { source: Some(name), ..ConnectionRow::new(id, source.plugin, source.config) }
         }
-        (None, Some(plugin), Some(config)) => own(settings, id, plugin, Value::Object(config), stored).await?,
+        (None, Some(plugin), Some(config)) => {
+            own(settings, id, &workspace, plugin, Value::Object(config), stored).await?
+        }
         _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
     };
     let same_pause = stored.is_some_and(|stored| stored.paused == paused);
@@ -296,10 +298,12 @@ async fn row(
 async fn own(
     settings: &ControlSettings,
     id: ConnectionId,
+    workspace: &str,
     plugin: String,
     config: Value,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, Problem> {
+    let secrets_of = SecretRow::connection(workspace, id.as_str());
     let installed = settings.store.plugin(&plugin).await.map_err(|error| match error {
         StoreError::NotFound { .. } => Problem::invalid(format!("plugin {plugin:?} is not installed")),
         other => other.into(),
@@ -308,7 +312,7 @@ async fn own(
     let stored = stored.filter(|stored| stored.plugin == plugin && stored.source.is_none());
     let (config, secrets) = settings
         .sealer
-        .seal(&id, &installed.config_schema, config, stored.map(|stored| &stored.secrets))
+        .seal(&secrets_of, &installed.config_schema, config, stored.map(|stored| &stored.secrets))
         .map_err(|failure| Problem::from_failure(&failure))?;
     let catalog = stored.and_then(|stored| stored.catalog.clone());
     Ok(ConnectionRow { secrets, catalog, ..ConnectionRow::new(id, plugin, config) })

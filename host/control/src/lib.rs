@@ -5,21 +5,28 @@
 //! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
 
 mod access;
+mod audit;
 mod auth;
+mod backfills;
+mod checkpoints;
 mod clock;
 mod component;
 mod connections;
 mod etag;
 mod extract;
+mod follow;
 mod grants;
 mod guard;
 mod health;
+mod idempotency;
 mod limits;
+pub mod notify;
 mod openapi;
 mod page;
 mod plugins;
 mod problem;
 mod reconcile;
+mod rejects;
 mod retention;
 mod routes;
 mod runs;
@@ -41,5 +48,5 @@ pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
 pub use routes::{router, serve};
 pub use schedule::{ScheduleSettings, schedules};
-pub use settings::{ControlSettings, DEFAULT_ADDRESS, SecretSealer};
+pub use settings::{ControlSettings, DEFAULT_ADDRESS, Rejects, SecretSealer};
 pub use signals::Signals;

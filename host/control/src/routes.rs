@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, auth, connections, grants, guard, health,
+    ControlSettings, access, audit, auth, backfills, checkpoints, connections, follow, grants, guard, health,
+    idempotency,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, runs, schedule, state,
+    openapi, plugins, rejects, runs, schedule, state,
 };
 
 /// Where the API stands.
@@ -29,6 +30,11 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(connections::routes())
         .merge(state::routes())
         .merge(schedule::routes())
+        .merge(checkpoints::routes())
+        .merge(backfills::routes())
+        .merge(rejects::routes())
+        .merge(audit::routes())
+        .merge(follow::routes())
         .merge(runs::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()
@@ -48,6 +54,7 @@ pub fn router(settings: ControlSettings) -> Router {
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
         .layer(from_fn_with_state(settings.clone(), auth::require_token));
     Router::new()

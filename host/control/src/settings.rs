@@ -6,8 +6,9 @@ use std::{
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use serde_json::Value;
-use thimble_record::{ConnectionId, Failure};
+use thimble_record::{ConnectionId, Failure, RejectedRow, envelope::SecretRow};
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -16,18 +17,35 @@ use crate::{Clock, Signals};
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
 
-/// Takes the secrets out of a configuration.
+/// Takes the secrets out of a row's configuration and puts them back.
 pub trait SecretSealer: Send + Sync + 'static {
-    /// Answers what may be stored and shown in the clear (`{"$secret": true}` where a secret was) and the
+    /// Checks `config` against the schema, whose secret fields carry `"x-secret": true`, and answers what may be stored
+    /// and shown in the clear (`{"$secret": true}` where a secret was) and the
     /// sealed secrets. A mark that comes back unchanged keeps the value in `stored`. Errors name the
     /// setting and hold no secret; those of kind `config` are shown to the client.
     fn seal(
         &self,
-        connection: &ConnectionId,
+        row: &SecretRow,
         config_schema: &Value,
         config: Value,
         stored: Option<&SealedSecrets>,
     ) -> Result<(Value, SealedSecrets), Failure>;
+
+    /// The stored configuration of the same row with its secrets in their places, for use at once: the answer must
+    /// not be stored, logged or shown.
+    fn open(&self, row: &SecretRow, config: Value, stored: &SealedSecrets) -> Result<Value, Failure>;
+}
+
+/// Reads what the destination of a connection holds of rejected records.
+#[async_trait]
+pub trait Rejects: Send + Sync + 'static {
+    /// Those that no replay made rows of, by stream and sequence, after `after`; at most `limit`.
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure>;
 }
 
 /// What the API is built from. Cheap to clone.
@@ -41,6 +59,7 @@ pub struct ControlSettings {
     /// executes the run removes it.
     pub blobs_dir: PathBuf,
     pub sealer: Arc<dyn SecretSealer>,
+    pub rejects: Arc<dyn Rejects>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,

@@ -2,12 +2,13 @@
 //!
 //! The file decides: what it holds replaces what is stored. Connections that it does not hold stay.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use thimble_control::SecretSealer;
-use thimble_record::{ConnectionId, envelope::HostKey};
-use thimble_store::{ConnectionRow, Store, StoreError};
+use thimble_record::{
+    ConnectionId,
+    envelope::{Keys, SecretRow},
+};
+use thimble_store::{ConnectionRow, DEFAULT_WORKSPACE, Store, StoreError};
 
 use crate::{
     config::Connection,
@@ -30,7 +31,7 @@ pub enum Applied {
 /// Secrets cannot be compared, because each sealing differs: a connection with secrets counts as updated.
 pub async fn apply(
     store: &Store,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     name: &str,
     wanted: &Connection,
     now_ms: i64,
@@ -42,7 +43,7 @@ pub async fn apply(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref())?;
+    let row = row(id, wanted, &plugin.config_schema, keys, stored.as_ref())?;
     if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
         return Ok(Applied::Unchanged);
     }
@@ -56,14 +57,16 @@ fn row(
     id: ConnectionId,
     wanted: &Connection,
     schema: &Value,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, CliError> {
     let Connection { plugin, config, streams, .. } = wanted;
-    let sealer = Sealer(Arc::clone(key));
+    let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
-    let (config, secrets) = sealer.seal(&id, schema, config.clone(), old.map(|stored| &stored.secrets))?;
+    let workspace = stored.map_or(DEFAULT_WORKSPACE, |stored| stored.workspace.as_str());
+    let secrets_of = SecretRow::connection(workspace, id.as_str());
+    let (config, secrets) = sealer.seal(&secrets_of, schema, config.clone(), old.map(|stored| &stored.secrets))?;
     // A catalog is of the source that was asked.
     let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
     // What the file does not speak of stays.

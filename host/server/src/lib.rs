@@ -10,7 +10,9 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 pub mod exit;
+pub mod key_file;
 pub mod memory;
+pub mod outbound;
 pub mod output;
 pub mod progress;
 pub mod prompt;
@@ -37,7 +39,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let output = Output { format: cli.global.output, quiet: cli.global.quiet };
-    match commands::dispatch(cli.command, &cli.global, output) {
+    let ended = commands::dispatch(cli.command, &cli.global, output);
+    telemetry::stop();
+    match ended {
         Ok(exit) => exit,
         Err(error) => {
             output.error(&error);

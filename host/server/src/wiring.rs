@@ -10,7 +10,10 @@ use thimble_load::{
 };
 use thimble_pipeline::{Destinations, Worker, WorkerSettings};
 use thimble_plugin::{CompilerCommand, PluginHost, PluginSettings, egress::TlsRoots};
-use thimble_record::{ConnectionId, envelope::HostKey};
+use thimble_record::{
+    ConnectionId,
+    envelope::{Keys, Purpose},
+};
 use thimble_stage::Stage;
 use thimble_store::StoreError;
 
@@ -20,13 +23,10 @@ use crate::{
     exit::{CliError, Exit},
 };
 
-/// Purpose of the key that authenticates compiled code; hangs on the host key.
-const CACHE_PURPOSE: &str = "authenticate compiled plugins";
-
 /// Everything that executes runs.
 pub struct Wired {
     pub worker: Worker,
-    pub key: Arc<HostKey>,
+    pub keys: Keys,
 }
 
 /// A destination of the configuration, by its kind: some commands can do more with a lake.
@@ -47,29 +47,29 @@ impl Opened {
 
 /// Opens staging, lake, plugin runtime and control database.
 pub async fn wire(context: &Context) -> Result<Wired, CliError> {
-    let key = Arc::new(context.data.host_key()?);
+    let keys = context.keys()?;
     // The engine takes milliseconds of computing; the database waits for the disk meanwhile.
-    let settings = plugin_settings(context, &key)?;
+    let settings = plugin_settings(context, &keys)?;
     let host = tokio::task::spawn_blocking(move || PluginHost::new(settings));
     let store = context.store().await?;
     let destinations = destinations(context)?;
-    let stage = stage(context, &key)?;
+    let stage = stage(context, &keys)?;
     let host = host.await.expect("starting the plugin runtime does not panic").map_err(|error| error.failure())?;
     let worker = Worker {
         store,
         plugins: Arc::new(host),
         stage: Arc::new(stage),
         destinations,
-        key: Arc::clone(&key),
+        keys: keys.clone(),
         settings: worker_settings(&context.config.limits),
     };
-    Ok(Wired { worker, key })
+    Ok(Wired { worker, keys })
 }
 
 /// Starts the plugin runtime alone.
 pub fn plugin_host(context: &Context) -> Result<PluginHost, CliError> {
-    let key = context.data.host_key()?;
-    Ok(PluginHost::new(plugin_settings(context, &key)?).map_err(|error| error.failure())?)
+    let keys = context.keys()?;
+    Ok(PluginHost::new(plugin_settings(context, &keys)?).map_err(|error| error.failure())?)
 }
 
 fn destinations(context: &Context) -> Result<Destinations, CliError> {
@@ -125,13 +125,13 @@ fn postgres_settings(wanted: &PostgresDestination) -> Result<PostgresSettings, C
     Ok(settings)
 }
 
-fn stage(context: &Context, key: &HostKey) -> Result<Stage, CliError> {
+fn stage(context: &Context, keys: &Keys) -> Result<Stage, CliError> {
     let ObjectStore { url, options } = &context.config.staging;
     let url = url.clone().map_or_else(|| context.data.staging_url(), Ok)?;
-    Ok(Stage::open(&url, &options.0, key.clone()).map_err(|error| error.failure())?)
+    Ok(Stage::open(&url, &options.0, keys.clone()).map_err(|error| error.failure())?)
 }
 
-fn plugin_settings(context: &Context, key: &HostKey) -> Result<PluginSettings, CliError> {
+fn plugin_settings(context: &Context, keys: &Keys) -> Result<PluginSettings, CliError> {
     let Config { limits, network, .. } = &context.config;
     let tls_roots = match &network.extra_ca_file {
         None => TlsRoots::default(),
@@ -148,7 +148,7 @@ fn plugin_settings(context: &Context, key: &HostKey) -> Result<PluginSettings, C
         allow_private_networks: network.allow_private_networks.clone(),
         tls_roots,
         folder: context.data.plugins(),
-        cache_key: key.derive(CACHE_PURPOSE),
+        cache_key: keys.stable(Purpose::PluginCache),
         // This program, even where its file was replaced since it started.
         compiler: CompilerCommand { program: PathBuf::from("/proc/self/exe"), args: vec!["compile-plugin".into()] },
     })

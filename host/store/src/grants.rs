@@ -13,7 +13,7 @@ impl Store {
         let mut tx = self.write().await?;
         refuse_unknown(&mut tx, plugin).await?;
         insert(&mut tx, plugin, pattern, now_ms).await?;
-        slots::wake(&mut tx, plugin, now_ms).await?;
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 
@@ -34,7 +34,7 @@ impl Store {
             let granted_at = before.get(pattern).copied().unwrap_or(now_ms);
             insert(&mut tx, plugin, pattern, granted_at).await?;
         }
-        slots::wake(&mut tx, plugin, now_ms).await?;
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 

@@ -14,6 +14,7 @@ use crate::{
     ids::new_run_id,
     limits::MAX_PAGE,
     runs::from_row,
+    totals,
 };
 
 impl Store {
@@ -152,6 +153,7 @@ impl Store {
         if let Some(limit_ms) = overran.filter(|_| ended.status == RunStatus::Cancelled) {
             ended = fail_overrun(&mut tx, run, limit_ms).await?;
         }
+        totals::run_ended(&mut tx, &ended, now_ms).await?;
         tx.commit().await?;
         Ok(ended)
     }
@@ -196,6 +198,9 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        for run in &ended {
+            totals::run_ended(&mut tx, run, now_ms).await?;
+        }
         tx.commit().await?;
         Ok(ended)
     }
@@ -214,6 +219,9 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        for run in &ended {
+            totals::run_ended(&mut tx, run, now_ms).await?;
+        }
         sqlx::query("update leases set holder = null where holder = $1").bind(holder).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ended)

@@ -290,12 +290,11 @@ impl Store {
 
 /// Lets schedules go on that the host made rest, because what they failed for may have been put right: the source or plugin
 /// of that name changed.
-pub(crate) async fn wake(tx: &mut AnyConnection, source_or_plugin: &str, now_ms: i64) -> Result<(), StoreError> {
+pub(crate) async fn wake(tx: &mut AnyConnection, source_or_plugin: &str) -> Result<(), StoreError> {
     sqlx::query(
-        "update connections set paused = 0, paused_why = null, version = version + 1, updated_at = $1
-         where paused = 1 and paused_why is not null and (source = $2 or plugin = $2)",
+        "update connections set paused = 0, paused_why = null, version = version + 1
+         where paused = 1 and paused_why is not null and (source = $1 or plugin = $1)",
     )
-    .bind(now_ms)
     .bind(source_or_plugin)
     .execute(tx)
     .await?;

@@ -82,7 +82,7 @@ impl Store {
             .bind(&source.name)
             .execute(&mut *tx)
             .await?;
-        slots::wake(&mut tx, &source.name, now_ms).await?;
+        slots::wake(&mut tx, &source.name).await?;
         tx.commit().await?;
         Ok(stored.is_none())
     }

@@ -9,11 +9,14 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use thimble_control::{ControlSettings, ReconcileSettings, SecretSealer, Signals, reconcile, serve, system_clock};
-use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
+use thimble_record::{
+    ConnectionId, ErrorKind, Failure,
+    envelope::{HostKey, Keys, SecretFields, SecretRow, open_fields, seal_fields},
+};
 use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -24,34 +27,38 @@ pub const TOKEN: &str = "correct-horse-battery-staple";
 const LONG: Duration = Duration::from_secs(600);
 
 /// Seals the top-level `x-secret` settings with a real host key.
-pub struct Sealer(pub HostKey);
+pub struct Sealer(pub Keys);
 
 impl SecretSealer for Sealer {
     fn seal(
         &self,
-        connection: &ConnectionId,
+        row: &SecretRow,
         config_schema: &Value,
         mut config: Value,
         stored: Option<&SealedSecrets>,
     ) -> Result<(Value, SealedSecrets), Failure> {
-        let aad = connection.as_str().as_bytes();
-        let old: Map<String, Value> = match stored {
-            Some(sealed) => serde_json::from_slice(&self.0.open(aad, &sealed.0).unwrap()).unwrap(),
-            None => Map::new(),
-        };
-        let mut secrets = Map::new();
+        let old = stored.map(|sealed| open_fields(&self.0, row, &sealed.0).unwrap()).unwrap_or_default();
+        let mut secrets = SecretFields::new();
         for (name, field) in config_schema["properties"].as_object().unwrap() {
             if field["x-secret"] != true || config.get(name).is_none() {
                 continue;
             }
+            let pointer = format!("/{name}");
             let given = std::mem::replace(&mut config[name], json!({"$secret": true}));
-            let value = if given == json!({"$secret": true}) { old.get(name).cloned() } else { Some(given) };
+            let value = if given == json!({"$secret": true}) { old.get(&pointer).cloned() } else { Some(given) };
             let value = value.ok_or_else(|| {
                 Failure::new(ErrorKind::Config, format!("the setting {name} has no stored secret: give its value"))
             })?;
-            secrets.insert(name.clone(), value);
+            secrets.insert(pointer, value);
         }
-        Ok((config, SealedSecrets(self.0.seal(aad, &serde_json::to_vec(&secrets).unwrap()).unwrap())))
+        Ok((config, SealedSecrets(seal_fields(&self.0, row, &secrets).unwrap())))
+    }
+
+    fn open(&self, row: &SecretRow, mut config: Value, stored: &SealedSecrets) -> Result<Value, Failure> {
+        for (pointer, value) in open_fields(&self.0, row, &stored.0).unwrap() {
+            *config.pointer_mut(&pointer).unwrap() = value;
+        }
+        Ok(config)
     }
 }
 
@@ -122,7 +129,7 @@ impl Server {
             store: store.clone(),
             token_sha256: Sha256::digest(TOKEN).into(),
             blobs_dir,
-            sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap())),
+            sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap().into())),
             signals: signals.clone(),
             clock: system_clock(),
             shutdown: shutdown.clone(),

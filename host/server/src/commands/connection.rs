@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use serde_json::json;
@@ -149,10 +148,10 @@ async fn apply(context: &Context, store: &Store, file: Option<&Path>) -> Result<
         let message = "there are no connections to apply: the key `connections` is missing or empty";
         return Err(CliError::new(Exit::Usage, message));
     }
-    let key = Arc::new(context.data.host_key()?);
+    let keys = context.keys()?;
     let mut applied = BTreeMap::new();
     for (name, connection) in wanted {
-        applied.insert(name.clone(), connections::apply(store, &key, name, connection, now_ms()).await?);
+        applied.insert(name.clone(), connections::apply(store, &keys, name, connection, now_ms()).await?);
     }
     context.output.show(&json!({ "applied": applied }), |out| {
         applied.iter().try_for_each(|(name, what)| writeln!(out, "{name}: {}", super::runs::word(what)))

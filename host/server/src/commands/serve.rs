@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use thimble_control::{ControlSettings, Executor, ReconcileSettings, Retention, Signals};
+use thimble_control::{ControlSettings, Executor, ReconcileSettings, Rejects, Retention, Signals};
 use thimble_pipeline::Worker;
+use thimble_record::{ConnectionId, Failure, RejectedRow};
 use thimble_store::{RunKind, RunRow};
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +64,8 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         store: wired.worker.store.clone(),
         token_sha256: Sha256::digest(token.expose_secret()).into(),
         blobs_dir: blobs_dir.clone(),
-        sealer: Arc::new(Sealer(Arc::clone(&wired.key))),
+        rejects: Arc::new(DestinationRejects(wired.worker.clone())),
+        sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
         shutdown: shutdown.clone(),
@@ -90,7 +92,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
 /// not keep the others from running.
 async fn apply_file(context: &Context, wired: &Wired) {
     for (name, connection) in &context.config.connections {
-        match connections::apply(&wired.worker.store, &wired.key, name, connection, now_ms()).await {
+        match connections::apply(&wired.worker.store, &wired.keys, name, connection, now_ms()).await {
             Ok(applied) => tracing::debug!(connection = name, ?applied, "connection of the configuration file"),
             Err(error) => tracing::warn!(connection = name, error = %error, "connection of the file not applied"),
         }
@@ -120,6 +122,21 @@ fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
     settings.heartbeat = lease.0 / 3;
     settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };
     settings
+}
+
+/// Reads rejected records where they are.
+struct DestinationRejects(Worker);
+
+#[async_trait]
+impl Rejects for DestinationRejects {
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        self.0.rejected(connection, after, limit).await
+    }
 }
 
 /// Executes what the reconciler claimed.

@@ -310,6 +310,7 @@ impl EventSink for Watcher {
             RunEvent::Started { .. }
             | RunEvent::Committed { .. }
             | RunEvent::Log { .. }
+            | RunEvent::EgressDenied { .. }
             | RunEvent::Finished { .. } => {}
         }
     }

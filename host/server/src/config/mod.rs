@@ -24,7 +24,7 @@ use thimble_record::ConnectionId;
 pub use error::{ConfigError, Problem};
 pub use settings::{
     Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
-    PostgresDestination, Retention, RetryLimits, Workers,
+    Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -56,7 +56,10 @@ pub fn load(
     let text = read(&file)?;
     let mut config = parse(&file, &text, lookup)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    for path in [&mut config.data, &mut config.api.token_file, &mut config.network.extra_ca_file].into_iter().flatten()
+    for path in
+        [&mut config.data, &mut config.host_key_file, &mut config.api.token_file, &mut config.network.extra_ca_file]
+            .into_iter()
+            .flatten()
     {
         *path = folder.join(&*path);
     }
