@@ -31,6 +31,7 @@ mod rejects;
 mod retention;
 mod routes;
 mod runs;
+mod schedule;
 mod settings;
 mod signals;
 mod sources;
@@ -40,13 +41,14 @@ pub use access::{Access, access};
 pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_UNFINISHED_RUNS,
-    MAX_WAIT,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES,
+    MAX_UNFINISHED_RUNS, MAX_WAIT,
 };
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
 pub use routes::{router, serve};
+pub use schedule::{ScheduleSettings, schedules};
 pub use settings::{ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Rejects, SecretSealer};
 pub use signals::Signals;

@@ -16,7 +16,7 @@ use crate::{
     ControlSettings, access, audit, auth, backfills, checkpoints, connections, destinations, follow, grants, guard,
     health, idempotency,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, rejects, runs, sources, state,
+    openapi, plugins, rejects, runs, schedule, sources, state,
 };
 
 /// Where the API stands.
@@ -31,6 +31,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(sources::routes())
         .merge(destinations::routes())
         .merge(state::routes())
+        .merge(schedule::routes())
         .merge(checkpoints::routes())
         .merge(backfills::routes())
         .merge(rejects::routes())

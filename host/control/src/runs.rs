@@ -260,7 +260,7 @@ pub(crate) async fn queue(
     new: NewRun,
     action: &str,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
-    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
+    if settings.store.count_asked().await? >= MAX_UNFINISHED_RUNS {
         return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
     }
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;

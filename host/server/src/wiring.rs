@@ -180,7 +180,7 @@ fn worker_settings(limits: &Limits) -> WorkerSettings {
     let Limits { plugin: _, batch, retry, workers, retention: _ } = limits;
     let BatchLimits { max_bytes, max_rows, max_age, max_uncheckpointed, max_queued } = batch;
     let RetryLimits { max_attempts, base, max_wait, max_retry_after } = retry;
-    let Workers { runs: _, partitions, lease, threads: _ } = workers;
+    let Workers { runs: _, memory: _, partitions, lease, threads: _ } = workers;
     WorkerSettings {
         batch: CutPolicy { max_bytes: max_bytes.0, max_rows: *max_rows, max_age_ms: max_age.millis() },
         retry: RetryPolicy {

@@ -115,10 +115,11 @@ fn announce(context: &Context, bound: SocketAddr, token_file: &PathBuf, token: O
 }
 
 fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
-    let Workers { runs, partitions: _, lease, threads: _ } = &config.limits.workers;
+    let Workers { runs, memory, partitions: _, lease, threads: _ } = &config.limits.workers;
     let retention = &config.limits.retention;
     let mut settings = ReconcileSettings::new(worker.holder());
     settings.concurrency = *runs as usize;
+    settings.memory_bytes = memory.map_or_else(memory::for_runs, |bytes| bytes.0);
     settings.ttl = lease.0;
     settings.heartbeat = lease.0 / 3;
     settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };

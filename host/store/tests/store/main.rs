@@ -7,6 +7,7 @@ mod leases;
 mod logs;
 mod open;
 mod runs;
+mod slots;
 
 use std::path::PathBuf;
 
