@@ -61,6 +61,9 @@ pub struct ConnectionSpec {
     /// Whether its schedules rest.
     #[serde(default)]
     pub paused: bool,
+    /// How old the destination's rows may become, in milliseconds, before an alert opens; at least 1,000.
+    #[serde(default)]
+    pub freshness_ms: Option<i64>,
 }
 
 /// A connection.
@@ -84,6 +87,10 @@ pub struct Connection {
     pub paused: bool,
     /// Why they rest, where nobody asked for it.
     pub paused_why: Option<String>,
+    /// How old the destination's rows may become, in milliseconds; null where nobody said.
+    pub freshness_ms: Option<i64>,
+    /// Who is told after each load, by name; changed at `/connections/{id}/hooks`.
+    pub hooks: Value,
     /// Counts its changes; also the entity tag.
     pub version: i64,
     /// Milliseconds since the epoch.
@@ -105,6 +112,8 @@ impl From<ConnectionRow> for Connection {
             catalog: row.catalog.map(|catalog| json!(catalog)),
             paused: row.paused,
             paused_why: row.paused_why,
+            freshness_ms: row.freshness_ms,
+            hooks: if row.hooks.is_object() { row.hooks } else { json!({}) },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -197,7 +206,7 @@ async fn row(
     spec: ConnectionSpec,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, Problem> {
-    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused } = spec;
+    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, freshness_ms } = spec;
     let workspace = match (stored, workspace) {
         (Some(stored), Some(wanted)) if stored.workspace != wanted => {
             return Err(Problem::invalid(format!("connection {id} stays in the workspace {:?}", stored.workspace)));
@@ -222,12 +231,17 @@ async fn row(
         }
         _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
     };
+    if freshness_ms.is_some_and(|objective| objective < 1_000) {
+        return Err(Problem::invalid("freshness_ms: give at least 1,000 milliseconds"));
+    }
     let same_pause = stored.is_some_and(|stored| stored.paused == paused);
     Ok(ConnectionRow {
         streams,
         destination: destination.map(Value::Object),
         workspace,
         paused,
+        freshness_ms,
+        hooks: stored.map_or_else(|| Value::Array(Vec::new()), |stored| stored.hooks.clone()),
         paused_why: stored.filter(|_| same_pause).and_then(|stored| stored.paused_why.clone()),
         ..row
     })

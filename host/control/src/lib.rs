@@ -5,6 +5,7 @@
 //! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
 
 mod access;
+mod alerts;
 mod auth;
 mod clock;
 mod component;
@@ -14,7 +15,10 @@ mod extract;
 mod grants;
 mod guard;
 mod health;
+mod hooks;
 mod limits;
+mod metrics;
+mod notifiers;
 pub mod notify;
 mod openapi;
 mod page;
@@ -35,10 +39,11 @@ pub use limits::{
     MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_UNFINISHED_RUNS,
     MAX_WAIT,
 };
+pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
 pub use routes::{router, serve};
-pub use settings::{ControlSettings, DEFAULT_ADDRESS, SecretSealer};
+pub use settings::{ControlSettings, DEFAULT_ADDRESS, Observe, SecretSealer};
 pub use signals::Signals;

@@ -21,6 +21,8 @@ use crate::{ControlSettings, Problem, routes::api};
     tags(
         (name = "plugins", description = "Connectors and what they may reach."),
         (name = "connections", description = "Sources that are synced."),
+        (name = "alerts", description = "What is wrong, and what happened."),
+        (name = "notifiers", description = "Who is told of it."),
         (name = "runs", description = "What was asked for and what became of it."),
     )
 )]

@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, Signals, clock,
+    Clock, Measures, Signals, clock,
     retention::{self, Retention},
 };
 
@@ -42,6 +42,8 @@ pub struct ReconcileSettings {
     /// How long running runs may take to end when the process is to end; 10 s.
     pub grace: Duration,
     pub retention: Retention,
+    /// Shared with the API, which shows them.
+    pub measures: Arc<Measures>,
     pub clock: Clock,
 }
 
@@ -56,6 +58,7 @@ impl ReconcileSettings {
             heartbeat: Duration::from_secs(3),
             grace: Duration::from_secs(10),
             retention: Retention::default(),
+            measures: Arc::default(),
             clock: clock::system_clock(),
         }
     }
@@ -157,10 +160,14 @@ impl Reconciler {
             self.running.insert(run.id.clone(), cancel.clone());
             let (store, signals, clock) = (self.store.clone(), self.signals.clone(), self.settings.clock.clone());
             let executor = self.executor.clone();
+            let measures = self.settings.measures.clone();
+            measures.started(&run);
             self.tasks.spawn(async move {
                 let id = run.id.clone();
                 let ended = AssertUnwindSafe(executor.execute(run, cancel)).catch_unwind().await;
-                close(&store, &id, ended.is_err(), clock()).await;
+                if let Some(run) = close(&store, &id, ended.is_err(), clock()).await {
+                    measures.ended(&run);
+                }
                 signals.changed();
                 id
             });
@@ -227,13 +234,14 @@ impl Reconciler {
 }
 
 /// Makes sure that a run which is no longer executed is not left running.
-async fn close(store: &Store, run: &RunId, panicked: bool, now_ms: i64) {
+/// Answers the run as it ended, where that is known.
+async fn close(store: &Store, run: &RunId, panicked: bool, now_ms: i64) -> Option<RunRow> {
     let row = match store.run(run).await {
-        Ok(row) if row.status.finished() => return,
+        Ok(row) if row.status.finished() => return Some(row),
         Ok(row) => row,
         Err(error) => {
             tracing::error!(%run, error = %error.failure(), "the end of a run cannot be checked");
-            return;
+            return None;
         }
     };
     let message = if panicked {
@@ -243,7 +251,11 @@ async fn close(store: &Store, run: &RunId, panicked: bool, now_ms: i64) {
     };
     tracing::error!(%run, panicked, "a run ended without an outcome");
     let outcome = RunOutcome::failed(Failure::system(message), row.report);
-    if let Err(error) = store.finish(run, &outcome, now_ms).await {
-        tracing::error!(%run, error = %error.failure(), "a run cannot be stored as failed");
+    match store.finish(run, &outcome, now_ms).await {
+        Ok(row) => Some(row),
+        Err(error) => {
+            tracing::error!(%run, error = %error.failure(), "a run cannot be stored as failed");
+            None
+        }
     }
 }

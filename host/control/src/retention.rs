@@ -28,8 +28,9 @@ pub(crate) async fn prune(store: &Store, retention: &Retention, now_ms: i64) -> 
     let before = |age: Duration| now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let lines = store.prune_logs(before(retention.logs)).await?;
     let runs = store.prune_runs(before(retention.runs)).await?;
-    if lines > 0 || runs > 0 {
-        tracing::info!(lines, runs, "old history forgotten");
+    let notices = store.prune_notices(before(retention.runs)).await?;
+    if lines > 0 || runs > 0 || notices > 0 {
+        tracing::info!(lines, runs, notices, "old history forgotten");
     }
     Ok(())
 }

@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, auth, connections, grants, guard, health,
-    limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, runs, state,
+    ControlSettings, access, alerts, auth, connections, grants, guard, health, hooks,
+    limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
+    metrics, notifiers, openapi, plugins, runs, state,
 };
 
 /// Where the API stands.
@@ -27,12 +27,17 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(plugins::routes())
         .merge(grants::routes())
         .merge(connections::routes())
+        .merge(hooks::routes())
+        .merge(alerts::routes())
+        .merge(notifiers::routes())
+        .merge(metrics::routes())
         .merge(state::routes())
         .merge(runs::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()
         .merge(bounded(usual, REQUEST_DEADLINE))
         .merge(bounded(runs::waiting_routes(), REQUEST_DEADLINE + MAX_WAIT))
+        .merge(bounded(notifiers::waiting_routes(), REQUEST_DEADLINE + DELIVERY_DEADLINE))
         .merge(bounded(plugins::upload_routes(), UPLOAD_DEADLINE))
 }
 
@@ -49,9 +54,14 @@ pub fn router(settings: ControlSettings) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(access::require_role))
         .layer(from_fn_with_state(settings.clone(), auth::require_token));
+    let scrape = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(from_fn_with_state(REQUEST_DEADLINE, guard::bound))
+        .route_layer(from_fn_with_state(settings.clone(), metrics::guard));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .merge(scrape)
         .nest(PREFIX, api)
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)

@@ -55,7 +55,8 @@ fn row(
     keys: &Keys,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, CliError> {
-    let Connection { plugin, config, streams, destination: _ } = wanted;
+    let Connection { plugin, config, streams, freshness, destination: _ } = wanted;
+    let freshness = freshness.as_ref().map(|objective| i64::try_from(objective.millis()).unwrap_or(i64::MAX));
     let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
@@ -74,6 +75,7 @@ fn row(
         streams: streams.clone(),
         destination: wanted.destination.as_ref().map(|name| json!({ "name": name })),
         catalog,
+        freshness_ms: freshness.or(kept.freshness_ms),
         ..kept
     })
 }
@@ -85,6 +87,7 @@ fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
         && stored.config == row.config
         && stored.streams == row.streams
         && stored.destination == row.destination
+        && stored.freshness_ms == row.freshness_ms
         && !holds_mark(&row.config)
 }
 

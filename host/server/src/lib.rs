@@ -12,6 +12,8 @@ pub mod data_folder;
 pub mod exit;
 pub mod key_file;
 pub mod memory;
+pub mod metrics;
+pub mod observing;
 pub mod outbound;
 pub mod output;
 pub mod progress;
