@@ -23,6 +23,7 @@ use crate::{ControlSettings, Problem, routes::api};
         (name = "connections", description = "Sources that are synced."),
         (name = "alerts", description = "What is wrong, and what happened."),
         (name = "notifiers", description = "Who is told of it."),
+        (name = "audit", description = "Who changed what."),
         (name = "runs", description = "What was asked for and what became of it."),
     )
 )]

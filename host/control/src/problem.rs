@@ -85,6 +85,22 @@ impl Problem {
         Self::new(status, "malformed", "The request cannot be read", detail)
     }
 
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "It does not fit what is stored", detail)
+    }
+
+    /// What a destination says that was asked while the client waits.
+    pub(crate) fn destination(failure: &Failure) -> Self {
+        match failure.kind {
+            ErrorKind::Config | ErrorKind::Refused => Self::invalid(&failure.message),
+            ErrorKind::Transient | ErrorKind::System => {
+                tracing::warn!(error = %failure, "the destination did not answer");
+                let detail = "the destination did not answer; the server's log says more";
+                Self::new(StatusCode::BAD_GATEWAY, "destination", "The destination does not answer", detail)
+            }
+        }
+    }
+
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too much is waiting already", detail)
     }

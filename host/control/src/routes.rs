@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, alerts, auth, connections, grants, guard, health, hooks,
+    ControlSettings, access, alerts, audit, auth, backfills, checkpoints, connections, follow, grants, guard, health,
+    hooks, idempotency,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    metrics, notifiers, openapi, plugins, runs, state,
+    metrics, notifiers, openapi, plugins, rejects, runs, state,
 };
 
 /// Where the API stands.
@@ -32,6 +33,11 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(notifiers::routes())
         .merge(metrics::routes())
         .merge(state::routes())
+        .merge(checkpoints::routes())
+        .merge(backfills::routes())
+        .merge(rejects::routes())
+        .merge(audit::routes())
+        .merge(follow::routes())
         .merge(runs::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()
@@ -52,6 +58,7 @@ pub fn router(settings: ControlSettings) -> Router {
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
         .layer(from_fn_with_state(settings.clone(), auth::require_token));
     let scrape = Router::new()

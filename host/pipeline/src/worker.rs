@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
 use thimble_record::{
-    Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition,
+    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, StreamPosition,
     envelope::{Keys, Purpose},
 };
 use thimble_stage::Stage;
@@ -142,6 +142,18 @@ impl Worker {
             }
             (finished, _) => finished,
         }
+    }
+
+    /// What the connection's destination holds of rejected records, by stream and sequence, after `after`.
+    pub async fn rejected(
+        &self,
+        id: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        let destination = self.destinations.of(id, connection.destination.as_ref())?;
+        destination.rejected(id, after, limit).await.map_err(|error| error.failure())
     }
 
     /// A connection with its settings as they are stored, but for those that a backfill changes.

@@ -9,6 +9,7 @@
 //! when a reader becomes a writer; on PostgreSQL they go on together, and what must not is guarded row by row.
 
 mod alerts;
+mod answers;
 mod audit;
 mod batches;
 mod checkpoints;
@@ -33,9 +34,11 @@ mod runs;
 mod schemas;
 mod sources;
 mod totals;
+mod versions;
 mod workspaces;
 
 pub use alerts::{AlertPage, AlertRow};
+pub use answers::AnswerRow;
 pub use audit::{AuditRow, Change};
 pub use checkpoints::Checkpoint;
 pub use connections::{ConnectionRow, SealedSecrets};
@@ -46,7 +49,8 @@ pub use events::{EventKind, EventPage, EventRow, NewEvent};
 pub use ids::run_id;
 pub use leases::LeaseRow;
 pub use limits::{
-    MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_NOTIFIERS, MAX_PAGE, MAX_PENDING_DELIVERIES,
+    MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_NOTIFIERS, MAX_PAGE,
+    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS,
 };
 pub use logs::{LogFilter, LogLevel, LogLine, LogRow};
 pub use notifiers::NotifierRow;
@@ -56,4 +60,5 @@ pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
 pub use sources::SourceRow;
 pub use totals::{Backlog, ConnectionTotals, StreamDay, StreamTotals};
+pub use versions::{Activated, PluginStanding, VersionRow};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

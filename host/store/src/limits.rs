@@ -11,6 +11,9 @@ pub const MAX_LOG_LINES_PER_RUN: i64 = 100_000;
 /// Longest kept log message, in bytes; the rest is cut at a character boundary.
 pub const MAX_LOG_MESSAGE_BYTES: usize = 8 * 1024;
 
+/// Most versions kept of one plugin.
+pub const MAX_PLUGIN_VERSIONS: i64 = 100;
+
 /// Most sealed batches handed out for replay at once.
 pub const MAX_BATCHES_REPLAYED: u32 = 1_000;
 

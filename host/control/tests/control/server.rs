@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use thimble_control::{
-    ControlSettings, Observe, ReconcileSettings, SecretSealer, Signals,
+    ControlSettings, Observe, ReconcileSettings, Rejects, SecretSealer, Signals,
     notify::{Mail, Outbound, OutboundError, Post},
     reconcile, serve, system_clock,
 };
 use thimble_record::{
-    ConnectionId, ErrorKind, Failure,
+    ConnectionId, ErrorKind, Failure, RejectedRow,
     envelope::{HostKey, Keys, SecretFields, SecretRow, open_fields, seal_fields},
 };
 use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
@@ -77,6 +77,18 @@ impl Outbound for Nowhere {
 
     async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
         Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Rejects for Nowhere {
+    async fn rejected(
+        &self,
+        _: &ConnectionId,
+        _: Option<(String, i64)>,
+        _: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        Ok(Vec::new())
     }
 }
 
@@ -151,6 +163,7 @@ impl Server {
             signals: signals.clone(),
             clock: system_clock(),
             observe: Observe::new(Arc::new(Nowhere)),
+            rejects: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
