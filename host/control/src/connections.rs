@@ -98,6 +98,9 @@ pub struct ConnectionSpec {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub max_duration: Option<Span>,
+    /// How old the destination's rows may become, in milliseconds, before an alert opens; at least 1,000.
+    #[serde(default)]
+    pub freshness_ms: Option<i64>,
 }
 
 /// A connection.
@@ -133,6 +136,10 @@ pub struct Connection {
     /// A run that takes longer is stopped; null: it may take its time.
     #[schema(value_type = Option<String>)]
     pub max_duration: Option<Span>,
+    /// How old the destination's rows may become, in milliseconds; null where nobody said.
+    pub freshness_ms: Option<i64>,
+    /// Who is told after each load, by name; changed at `/connections/{id}/hooks`.
+    pub hooks: Value,
     /// Counts its changes; also the entity tag.
     pub version: i64,
     /// Milliseconds since the epoch.
@@ -161,6 +168,8 @@ impl From<ConnectionRow> for Connection {
                 .max_duration_ms
                 .and_then(|ms| u64::try_from(ms).ok())
                 .map(|ms| Span(Duration::from_millis(ms))),
+            freshness_ms: row.freshness_ms,
+            hooks: if row.hooks.is_object() { row.hooks } else { json!({}) },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -253,7 +262,7 @@ async fn row(
     spec: ConnectionSpec,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, Problem> {
-    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, .. } = spec;
+    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, freshness_ms, .. } = spec;
     let ConnectionSpec { schedule, stream_schedules, retry, max_duration, .. } = spec;
     let scheduled = ScheduleSettings { schedule, stream_schedules, retry, max_duration };
     let workspace = match (stored, workspace) {
@@ -280,12 +289,17 @@ async fn row(
         }
         _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
     };
+    if freshness_ms.is_some_and(|objective| objective < 1_000) {
+        return Err(Problem::invalid("freshness_ms: give at least 1,000 milliseconds"));
+    }
     let same_pause = stored.is_some_and(|stored| stored.paused == paused);
     let mut row = ConnectionRow {
         streams,
         destination: destination.map(Value::Object),
         workspace,
         paused,
+        freshness_ms,
+        hooks: stored.map_or_else(|| Value::Array(Vec::new()), |stored| stored.hooks.clone()),
         paused_why: stored.filter(|_| same_pause).and_then(|stored| stored.paused_why.clone()),
         ..row
     };

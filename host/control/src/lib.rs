@@ -5,6 +5,7 @@
 //! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
 
 mod access;
+mod alerts;
 mod audit;
 mod auth;
 mod backfills;
@@ -19,8 +20,11 @@ mod follow;
 mod grants;
 mod guard;
 mod health;
+mod hooks;
 mod idempotency;
 mod limits;
+mod metrics;
+mod notifiers;
 pub mod notify;
 mod openapi;
 mod page;
@@ -44,11 +48,12 @@ pub use limits::{
     MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES,
     MAX_UNFINISHED_RUNS, MAX_WAIT,
 };
+pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
 pub use routes::{router, serve};
 pub use schedule::{ScheduleSettings, schedules};
-pub use settings::{ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Rejects, SecretSealer};
+pub use settings::{ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer};
 pub use signals::Signals;

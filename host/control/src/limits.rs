@@ -98,3 +98,48 @@ pub(crate) const MAX_HOOK_HEADERS: usize = 16;
 
 /// Most addresses of one e-mail notifier.
 pub(crate) const MAX_RECIPIENTS: usize = 50;
+
+/// Deliveries that one process sends at once, and claims at a time.
+pub(crate) const MAX_DELIVERIES_AT_ONCE: u32 = 16;
+
+/// How long a receiver may take.
+pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a claimed delivery is left alone: longer than it may take.
+pub(crate) const DELIVERY_CLAIM: Duration = Duration::from_secs(90);
+
+/// Attempts of a post-load hook.
+pub(crate) const MAX_HOOK_ATTEMPTS: u32 = 6;
+
+/// Most hooks of one connection.
+pub(crate) const MAX_HOOKS: usize = 10;
+
+/// Longest sentence that is kept of a failed delivery.
+pub(crate) const MAX_STORED_ERROR_BYTES: usize = 500;
+
+/// Longest name of a notifier or a hook.
+pub(crate) const MAX_NAME_BYTES: usize = 64;
+
+/// Longest delay of a notifier: a week.
+pub(crate) const MAX_NOTIFIER_DELAY_MS: i64 = 7 * 86_400_000;
+
+/// Most connections that one notifier names.
+pub(crate) const MAX_FILTERED_CONNECTIONS: usize = 1_000;
+
+/// Longest text that a log is searched for.
+pub(crate) const MAX_SEARCH_BYTES: usize = 200;
+
+/// Most connections that `/metrics` shows.
+pub(crate) const MAX_METRIC_CONNECTIONS: u32 = 5_000;
+
+/// Most streams that `/metrics` shows.
+pub(crate) const MAX_METRIC_STREAMS: u32 = 20_000;
+
+/// Most series of one answer of `/metrics`.
+pub(crate) const MAX_METRIC_SERIES: usize = 200_000;
+
+/// Longest value of a label.
+pub(crate) const MAX_LABEL_BYTES: usize = 128;
+
+/// Days that the figures of a connection go back.
+pub(crate) const MAX_SUMMARY_DAYS: i64 = 400;

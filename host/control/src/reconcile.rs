@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, Signals, clock,
+    Clock, Measures, Signals, clock,
     limits::MAX_WAITING_AT_ONCE,
     retention::{self, Retention},
     schedule::{self, Scheduler},
@@ -53,6 +53,8 @@ pub struct ReconcileSettings {
     /// How long running runs may take to end when the process is to end; 10 s.
     pub grace: Duration,
     pub retention: Retention,
+    /// Shared with the API, which shows them.
+    pub measures: Arc<Measures>,
     pub clock: Clock,
 }
 
@@ -70,6 +72,7 @@ impl ReconcileSettings {
             heartbeat: Duration::from_secs(3),
             grace: Duration::from_secs(10),
             retention: Retention::default(),
+            measures: Arc::default(),
             clock: clock::system_clock(),
         }
     }
@@ -236,10 +239,14 @@ impl Reconciler {
         self.running.insert(run.id.clone(), Running { cancel: cancel.clone(), memory_bytes, deadline });
         let (store, signals, clock) = (self.store.clone(), self.signals.clone(), self.settings.clock.clone());
         let executor = self.executor.clone();
+        let measures = Arc::clone(&self.settings.measures);
+        measures.started(&run);
         self.tasks.spawn(async move {
             let id = run.id.clone();
             let ended = AssertUnwindSafe(executor.execute(run, cancel)).catch_unwind().await;
-            close(&store, &id, ended.is_err(), &clock).await;
+            if let Some(run) = close(&store, &id, ended.is_err(), &clock).await {
+                measures.ended(&run);
+            }
             signals.changed();
             id
         });
@@ -321,19 +328,21 @@ impl Reconciler {
 }
 
 /// Makes sure that a run which is no longer executed is not left running, and that what follows from its end follows.
-async fn close(store: &Store, run: &RunId, panicked: bool, clock: &Clock) {
-    let row = match store.run(run).await {
+/// Answers the run as it ended, where that is known.
+async fn close(store: &Store, run: &RunId, panicked: bool, clock: &Clock) -> Option<RunRow> {
+    let ended = match store.run(run).await {
         Ok(row) if row.status.finished() => Ok(row),
         Ok(row) => end(store, row, panicked, clock()).await,
         Err(error) => Err(error),
     };
-    let followed = match row {
-        Ok(row) => schedule::follow_up(store, &row, clock()).await,
-        Err(error) => Err(error),
+    let followed = match &ended {
+        Ok(row) => schedule::follow_up(store, row, clock()).await,
+        Err(_) => Ok(()),
     };
-    if let Err(error) = followed {
+    if let Some(error) = ended.as_ref().err().or(followed.as_ref().err()) {
         tracing::error!(%run, error = %error.failure(), "the end of a run cannot be followed up");
     }
+    ended.ok()
 }
 
 /// Stores a run without an outcome as failed.

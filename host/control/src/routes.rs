@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, audit, auth, backfills, checkpoints, connections, destinations, follow, grants, guard,
-    health, idempotency,
-    limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, rejects, runs, schedule, sources, state,
+    ControlSettings, access, alerts, audit, auth, backfills, checkpoints, connections, destinations, follow, grants,
+    guard, health, hooks, idempotency,
+    limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
+    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state,
 };
 
 /// Where the API stands.
@@ -30,6 +30,10 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(connections::routes())
         .merge(sources::routes())
         .merge(destinations::routes())
+        .merge(hooks::routes())
+        .merge(alerts::routes())
+        .merge(notifiers::routes())
+        .merge(metrics::routes())
         .merge(state::routes())
         .merge(schedule::routes())
         .merge(checkpoints::routes())
@@ -42,6 +46,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     OpenApiRouter::new()
         .merge(bounded(usual, REQUEST_DEADLINE))
         .merge(bounded(runs::waiting_routes(), REQUEST_DEADLINE + MAX_WAIT))
+        .merge(bounded(notifiers::waiting_routes(), REQUEST_DEADLINE + DELIVERY_DEADLINE))
         .merge(bounded(plugins::upload_routes(), UPLOAD_DEADLINE))
 }
 
@@ -59,9 +64,14 @@ pub fn router(settings: ControlSettings) -> Router {
         .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
         .layer(from_fn_with_state(settings.clone(), auth::require_token));
+    let scrape = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(from_fn_with_state(REQUEST_DEADLINE, guard::bound))
+        .route_layer(from_fn_with_state(settings.clone(), metrics::guard));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .merge(scrape)
         .nest(PREFIX, api)
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)

@@ -13,7 +13,7 @@ use thimble_record::{ConnectionId, Failure, RejectedRow, envelope::SecretRow};
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Signals};
+use crate::{Clock, Measures, MetricsSource, Signals, notify::Outbound};
 
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
@@ -35,6 +35,26 @@ pub trait SecretSealer: Send + Sync + 'static {
     /// The stored configuration of the same row with its secrets in their places, for use at once: the answer must
     /// not be stored, logged or shown.
     fn open(&self, row: &SecretRow, config: Value, stored: &SealedSecrets) -> Result<Value, Failure>;
+}
+
+/// How the installation is watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Observe {
+    /// Sends test messages of notifiers.
+    pub outbound: Arc<dyn Outbound>,
+    /// Shared with [`crate::reconcile`].
+    pub measures: Arc<Measures>,
+    /// Further figures of this process.
+    pub metrics: Arc<[Box<dyn MetricsSource>]>,
+    /// Whether `/metrics` is for everybody who reaches it; otherwise it takes a token.
+    pub open_metrics: bool,
+}
+
+impl Observe {
+    /// Without figures of further parts, `/metrics` behind a token.
+    pub fn new(outbound: Arc<dyn Outbound>) -> Self {
+        Self { outbound, measures: Arc::default(), metrics: Arc::from(Vec::new()), open_metrics: false }
+    }
 }
 
 /// Reads what the destination of a connection holds of rejected records.
@@ -74,6 +94,7 @@ pub struct ControlSettings {
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,
+    pub observe: Observe,
     /// Fires when the process is about to end: waiting clients are answered at once.
     pub shutdown: CancellationToken,
 }

@@ -60,7 +60,8 @@ fn row(
     keys: &Keys,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, CliError> {
-    let Connection { plugin, config, streams, .. } = wanted;
+    let Connection { plugin, config, streams, freshness, .. } = wanted;
+    let freshness = freshness.as_ref().map(|objective| i64::try_from(objective.millis()).unwrap_or(i64::MAX));
     let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
@@ -82,6 +83,7 @@ fn row(
         // What its schedules rest for may have been put right in the file.
         paused: kept.paused && kept.paused_why.is_none(),
         paused_why: None,
+        freshness_ms: freshness.or(kept.freshness_ms),
         ..kept
     };
     let scheduled = wanted.schedules();
@@ -103,6 +105,7 @@ fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
         && stored.stream_schedules == row.stream_schedules
         && stored.retry == row.retry
         && stored.max_duration_ms == row.max_duration_ms
+        && stored.freshness_ms == row.freshness_ms
         && !holds_mark(&row.config)
 }
 

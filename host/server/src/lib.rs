@@ -13,6 +13,8 @@ mod destinations;
 pub mod exit;
 pub mod key_file;
 pub mod memory;
+pub mod metrics;
+pub mod observing;
 pub mod outbound;
 pub mod output;
 pub mod progress;

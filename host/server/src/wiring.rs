@@ -155,25 +155,24 @@ fn stage(context: &Context, keys: &Keys) -> Result<Stage, CliError> {
 
 fn plugin_settings(context: &Context, keys: &Keys) -> Result<PluginSettings, CliError> {
     let Config { limits, network, .. } = &context.config;
-    let tls_roots = match &network.extra_ca_file {
-        None => TlsRoots::default(),
-        Some(file) => {
-            let wrong = |reason: String| {
-                CliError::new(Exit::Usage, format!("network.extra_ca_file {}: {reason}", file.display()))
-            };
-            let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-            TlsRoots::with_pem(&pem).map_err(|error| wrong(error.to_string()))?
-        }
-    };
     Ok(PluginSettings {
         limits: limits.plugin.clone(),
         allow_private_networks: network.allow_private_networks.clone(),
-        tls_roots,
+        tls_roots: tls_roots(context)?,
         folder: context.data.plugins(),
         cache_key: keys.stable(Purpose::PluginCache),
         // This program, even where its file was replaced since it started.
         compiler: CompilerCommand { program: PathBuf::from("/proc/self/exe"), args: vec!["compile-plugin".into()] },
     })
+}
+
+/// The authorities that traffic to others trusts.
+pub fn tls_roots(context: &Context) -> Result<TlsRoots, CliError> {
+    let Some(file) = &context.config.network.extra_ca_file else { return Ok(TlsRoots::default()) };
+    let wrong =
+        |reason: String| CliError::new(Exit::Usage, format!("network.extra_ca_file {}: {reason}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    TlsRoots::with_pem(&pem).map_err(|error| wrong(error.to_string()))
 }
 
 fn worker_settings(limits: &Limits) -> WorkerSettings {

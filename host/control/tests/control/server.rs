@@ -12,9 +12,13 @@ use hyper_util::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use thimble_control::{ControlSettings, ReconcileSettings, SecretSealer, Signals, reconcile, serve, system_clock};
+use thimble_control::{
+    ControlSettings, Observe, ReconcileSettings, Rejects, SecretSealer, Signals,
+    notify::{Mail, Outbound, OutboundError, Post},
+    reconcile, serve, system_clock,
+};
 use thimble_record::{
-    ConnectionId, ErrorKind, Failure,
+    ConnectionId, ErrorKind, Failure, RejectedRow,
     envelope::{HostKey, Keys, SecretFields, SecretRow, open_fields, seal_fields},
 };
 use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
@@ -59,6 +63,32 @@ impl SecretSealer for Sealer {
             *config.pointer_mut(&pointer).unwrap() = value;
         }
         Ok(config)
+    }
+}
+
+/// Sends nothing: real receivers are tested with the real program.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Outbound for Nowhere {
+    async fn post(&self, _: Post, _: Duration) -> Result<u16, OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+
+    async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Rejects for Nowhere {
+    async fn rejected(
+        &self,
+        _: &ConnectionId,
+        _: Option<(String, i64)>,
+        _: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        Ok(Vec::new())
     }
 }
 
@@ -132,6 +162,8 @@ impl Server {
             sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap().into())),
             signals: signals.clone(),
             clock: system_clock(),
+            observe: Observe::new(Arc::new(Nowhere)),
+            rejects: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -21,7 +21,7 @@ use crate::{
     context::{Context, now_ms, runtime},
     destinations::Kinds,
     exit::{CliError, Exit},
-    memory,
+    memory, observing,
     output::Output,
     recorder::{self, Recorder, Which},
     wiring::{self, Wired},
@@ -70,14 +70,17 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
+        observe: observing::observe(context, &wired, bound)?,
         shutdown: shutdown.clone(),
     };
+    let courier = observing::courier(context, &wired, &control);
+    let measures = Arc::clone(&control.observe.measures);
     let executor = Arc::new(RunExecutor { worker: wired.worker.clone(), blobs_dir });
     let reconciler = tokio::spawn(thimble_control::reconcile(
         wired.worker.store.clone(),
         executor,
         signals,
-        reconcile_settings(&context.config, &wired.worker),
+        ReconcileSettings { measures, ..reconcile_settings(&context.config, &wired.worker) },
         shutdown.clone(),
     ));
     announce(context, bound, &token_file, made.then(|| token.expose_secret()))?;
@@ -85,6 +88,8 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     tracing::info!("stopping: running syncs end at their next checkpoint");
     shutdown.cancel();
     let reconciled = reconciler.await;
+    // What it was sending is claimed again by whoever comes next.
+    courier.abort();
     wired.worker.store.close().await;
     served.map_err(|error| CliError::io("the HTTP API stopped", &error))?;
     reconciled.map_err(|error| CliError::new(Exit::Failed, format!("the reconciler stopped: {error}")))

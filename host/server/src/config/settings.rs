@@ -147,6 +147,10 @@ pub struct Api {
     /// File with the token that callers present. Made with a random token where it is absent.
     /// Default: `api-token` in the data folder.
     pub token_file: Option<PathBuf>,
+    /// Whether `/metrics` takes no token. Default: only where the API listens on this machine alone.
+    pub open_metrics: Option<bool>,
+    /// Where people reach the console, such as `https://thimble.example.org`: links in notifications begin with it.
+    pub public_url: Option<String>,
 }
 
 /// A place for objects.
@@ -417,6 +421,9 @@ pub struct Connection {
     /// One of `destinations`, by name. Default: `destination`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
+    /// How old its rows in the destination may become before an alert opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Span>,
     /// The streams wanted. Empty or absent: all of them. The name `*` stands for every stream that is not named.
     #[serde(default)]
     pub streams: Vec<StreamSelection>,
@@ -449,7 +456,17 @@ impl Connection {
 impl fmt::Debug for Connection {
     /// The configuration may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, config: _, destination, streams, schedule, stream_schedules, retry, max_duration } = self;
+        let Self {
+            plugin,
+            config: _,
+            destination,
+            freshness: _,
+            streams,
+            schedule,
+            stream_schedules,
+            retry,
+            max_duration,
+        } = self;
         let mut shown = f.debug_struct("Connection");
         shown.field("plugin", plugin).field("destination", destination).field("streams", streams);
         shown.field("schedule", schedule).field("stream_schedules", stream_schedules);

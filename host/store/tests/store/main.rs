@@ -5,6 +5,7 @@ mod batches;
 mod catalogue;
 mod leases;
 mod logs;
+mod notices;
 mod open;
 mod runs;
 mod slots;
