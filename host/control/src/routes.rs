@@ -13,9 +13,12 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, auth, connections, grants, guard, health,
+    ControlSettings, access,
+    auth::{self, Gate},
+    connections, grants, guard, health, keys,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    openapi, plugins, runs, state,
+    listener::listen,
+    openapi, plugins, runs, state, tokens, workspaces,
 };
 
 /// Where the API stands.
@@ -29,6 +32,9 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(connections::routes())
         .merge(state::routes())
         .merge(runs::routes())
+        .merge(tokens::routes())
+        .merge(workspaces::routes())
+        .merge(keys::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()
         .merge(bounded(usual, REQUEST_DEADLINE))
@@ -40,7 +46,7 @@ fn bounded(routes: OpenApiRouter<ControlSettings>, limit: Duration) -> OpenApiRo
     routes.route_layer(from_fn_with_state(limit, guard::bound))
 }
 
-/// The control plane's HTTP surface. Everything under `/api/v1` needs the token, unknown paths included.
+/// The control plane's HTTP surface. Everything under `/api/v1` needs a token, unknown paths included.
 pub fn router(settings: ControlSettings) -> Router {
     let (routes, _) = api().split_for_parts();
     let api = routes
@@ -48,7 +54,8 @@ pub fn router(settings: ControlSettings) -> Router {
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(access::require_role))
-        .layer(from_fn_with_state(settings.clone(), auth::require_token));
+        .layer(from_fn(guard::plain))
+        .layer(from_fn_with_state(Gate::new(settings.clone()), auth::require_token));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
@@ -62,7 +69,8 @@ pub fn router(settings: ControlSettings) -> Router {
 /// Serves the API until `settings.shutdown` fires and the open requests have ended.
 pub async fn serve(listener: TcpListener, settings: ControlSettings) -> std::io::Result<()> {
     let shutdown = settings.shutdown.clone();
-    axum::serve(listener, router(settings)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let limits = settings.limits.clone();
+    listen(listener, router(settings), limits, shutdown).await
 }
 
 /// Answers are data for programs: never guessed to be something else, never kept by a cache.

@@ -10,6 +10,7 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 pub mod exit;
+pub mod first_token;
 pub mod key_file;
 pub mod memory;
 pub mod output;

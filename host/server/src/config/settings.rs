@@ -19,7 +19,7 @@ use thimble_pipeline::WorkerSettings;
 use thimble_record::StreamSelection;
 
 use super::{
-    PluginLimits,
+    Api, ApiLimits, PluginLimits,
     units::{ByteSize, Span},
 };
 
@@ -110,16 +110,6 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
-}
-
-/// The HTTP API.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(Serialize, JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Api {
-    /// File with the token that callers present. Made with a random token where it is absent.
-    /// Default: `api-token` in the data folder.
-    pub token_file: Option<PathBuf>,
 }
 
 /// A place for objects.
@@ -221,6 +211,8 @@ pub struct Limits {
     pub workers: Workers,
     /// What is kept of ended runs.
     pub retention: Retention,
+    /// What callers of the API may use up.
+    pub api: ApiLimits,
 }
 
 /// When a batch is closed. A batch closes only at a checkpoint of the connector, at the first limit reached.

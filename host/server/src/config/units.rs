@@ -104,6 +104,15 @@ impl Visitor<'_> for SizeVisitor {
     }
 }
 
+impl std::str::FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let millis = parse(text, &SPANS).ok_or("expected a span of time such as 12h or 90d")?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
 struct SpanVisitor;
 
 impl Visitor<'_> for SpanVisitor {
