@@ -1,6 +1,7 @@
 //! One binary for all tests that cross crates, against the real `thimble` binary and real servers.
 #![allow(clippy::unwrap_used)]
 
+mod alert_rules;
 mod author;
 mod bad_input;
 mod bad_values;

@@ -1,7 +1,7 @@
 //! Who may use which route: read from the routes' own description (`x-roles`, `x-scope`), and enforced here.
 //!
-//! What the description does not allow is denied: a route without `x-roles` is for nobody. `x-scope: installation` marks
-//! routes that change what all workspaces share; tokens of one workspace may not use them.
+//! What the description does not allow is denied: a route without `x-roles` is for nobody. Tokens of one workspace may not
+//! change what all workspaces share, nor use routes marked `x-scope: installation`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +20,9 @@ use crate::{Caller, Problem, Role, openapi::openapi};
 /// Names of the extensions in the OpenAPI document.
 const ROLES: &str = "x-roles";
 const SCOPE: &str = "x-scope";
+
+/// What all workspaces share: it is seen by all, and changed by tokens of all alone.
+const SHARED: [&str; 3] = ["/api/v1/plugins", "/api/v1/workspaces", "/api/v1/keys"];
 
 /// Who may use one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,8 @@ pub fn access() -> Access {
             }
             let roles = serde_json::from_value(operation[ROLES].clone()).unwrap_or_default();
             // A word that is not known closes more, not less.
-            let installation = operation.get(SCOPE).is_some();
+            let shared = SHARED.iter().any(|shared| path.starts_with(shared));
+            let installation = operation.get(SCOPE).is_some() || (shared && method != "get");
             table.insert((method.to_uppercase(), path.clone()), Rule { roles, installation });
         }
     }

@@ -58,3 +58,45 @@ pub const MAX_PATTERN_BYTES: usize = 512;
 
 /// How often a waiting client's run is looked at where another process executes it, which cannot signal.
 pub(crate) const WAIT_POLL: Duration = Duration::from_millis(500);
+
+/// Longest `Idempotency-Key`.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// Largest answer that is kept for a repetition.
+pub(crate) const MAX_KEPT_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// After how long the request of a key counts as abandoned by a process that ended.
+pub(crate) const ABANDONED_KEY: Duration = Duration::from_secs(90);
+
+/// How long answers are kept for repetitions.
+pub(crate) const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Most clients that follow runs at once.
+pub const MAX_FOLLOWERS: usize = 100;
+
+/// Log lines that a following client is sent at once.
+pub(crate) const LINES_FOLLOWED_AT_ONCE: u32 = 500;
+
+/// Rejected records that one request looks through at most, whatever it filters by.
+pub const MAX_REJECTS_LOOKED_AT: usize = 20_000;
+
+/// Rejected records that are read from the destination at once.
+pub(crate) const REJECTS_READ_AT_ONCE: usize = 1_000;
+
+/// Most attempts of one delivery; the last ones are [`DELIVERY_MAX_WAIT`] apart.
+pub(crate) const MAX_DELIVERY_ATTEMPTS: u32 = 24;
+
+/// Wait before the second attempt of a delivery; doubles from then on.
+pub(crate) const DELIVERY_BASE_WAIT: Duration = Duration::from_secs(5);
+
+/// Longest wait between two attempts of a delivery.
+pub(crate) const DELIVERY_MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// Longest URL of a receiver, and longest value of a header that is sent to one.
+pub(crate) const MAX_URL_BYTES: usize = 4 * 1024;
+
+/// Most headers of one webhook that its owner chose.
+pub(crate) const MAX_HOOK_HEADERS: usize = 16;
+
+/// Most addresses of one e-mail notifier.
+pub(crate) const MAX_RECIPIENTS: usize = 50;

@@ -21,6 +21,7 @@ use crate::{ControlSettings, Problem, routes::api};
     tags(
         (name = "plugins", description = "Connectors and what they may reach."),
         (name = "connections", description = "Sources that are synced."),
+        (name = "audit", description = "Who changed what."),
         (name = "runs", description = "What was asked for and what became of it."),
     )
 )]

@@ -76,10 +76,6 @@ impl Problem {
         }
     }
 
-    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "It does not fit what is stored", detail)
-    }
-
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "The token may not do that", detail)
     }
@@ -110,6 +106,22 @@ impl Problem {
 
     pub(crate) fn malformed(status: StatusCode, detail: impl Into<String>) -> Self {
         Self::new(status, "malformed", "The request cannot be read", detail)
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "It does not fit what is stored", detail)
+    }
+
+    /// What a destination says that was asked while the client waits.
+    pub(crate) fn destination(failure: &Failure) -> Self {
+        match failure.kind {
+            ErrorKind::Config | ErrorKind::Refused => Self::invalid(&failure.message),
+            ErrorKind::Transient | ErrorKind::System => {
+                tracing::warn!(error = %failure, "the destination did not answer");
+                let detail = "the destination did not answer; the server's log says more";
+                Self::new(StatusCode::BAD_GATEWAY, "destination", "The destination does not answer", detail)
+            }
+        }
     }
 
     pub(crate) fn busy(detail: impl Into<String>) -> Self {

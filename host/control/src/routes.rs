@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access,
+    ControlSettings, access, audit,
     auth::{self, Gate},
-    connections, grants, guard, health, keys,
+    backfills, checkpoints, connections, follow, grants, guard, health, idempotency, keys,
     limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    openapi, plugins, runs, state, tokens, workspaces,
+    openapi, plugins, rejects, runs, state, tokens, workspaces,
 };
 
 /// Where the API stands.
@@ -31,6 +31,11 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(state::routes())
+        .merge(checkpoints::routes())
+        .merge(backfills::routes())
+        .merge(rejects::routes())
+        .merge(audit::routes())
+        .merge(follow::routes())
         .merge(runs::routes())
         .merge(tokens::routes())
         .merge(workspaces::routes())
@@ -53,6 +58,7 @@ pub fn router(settings: ControlSettings) -> Router {
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
         .layer(from_fn(guard::plain))
         .layer(from_fn_with_state(Gate::new(settings.clone()), auth::require_token));

@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{Failure, RunId};
-use thimble_store::{Change, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger};
+use thimble_store::{Change, ConnectionRow, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -209,7 +209,12 @@ pub struct LogParams {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(list)).routes(routes!(logs)).routes(routes!(cancel))
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(list))
+        .routes(routes!(logs))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
 }
 
 /// Apart from the others, because a client may ask it to wait.
@@ -241,17 +246,57 @@ async fn create(
         ConnectionRunKind::Check => RunKind::Check,
         ConnectionRunKind::Discover => RunKind::Discover,
     };
-    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
-        return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
-    }
     let request = spec.request.map_or(Value::Null, Value::Object);
     let connection = connections::seen(&settings, &caller, id).await?;
     let new = NewRun { request, ..NewRun::on(connection.id.clone(), kind, Trigger::Api) };
+    queue(&settings, &caller, &connection, new, "run.create").await
+}
+
+/// Queues a run of a connection and notes who asked for it.
+pub(crate) async fn queue(
+    settings: &ControlSettings,
+    caller: &Caller,
+    connection: &ConnectionRow,
+    new: NewRun,
+    action: &str,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
+        return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
+    }
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
     settings.signals.wake();
     let detail = json!({"run": row.id, "kind": row.kind});
-    connections::note(&settings, &caller, "run.create", &connection, &detail).await?;
+    connections::note(settings, caller, action, connection, &detail).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(&row.id))], Json(row.into())))
+}
+
+/// Queues a run that does the same again. Only of a run that has ended.
+#[utoipa::path(post, path = "/runs/{run}/retry", operation_id = "retryRun",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "runs",
+    params(("run" = String, Path, description = "The run's id.")),
+    responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the new run."))),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json")))]
+async fn retry(
+    State(settings): State<ControlSettings>,
+    caller: Caller,
+    Place(id): Place<String>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    let ended = seen(&settings, &caller, id).await?;
+    if !ended.status.finished() {
+        return Err(Problem::conflict(format!("run {} has not ended: wait for it or cancel it", ended.id)));
+    }
+    let Some(connection) = ended.connection else {
+        return Err(Problem::conflict(format!("run {} is an installation: upload the component again", ended.id)));
+    };
+    let connection = connections::seen(&settings, &caller, connection.into()).await?;
+    let new = NewRun {
+        request: ended.request,
+        attempt: ended.attempt.saturating_add(1),
+        retry_of: Some(ended.id),
+        ..NewRun::on(connection.id.clone(), ended.kind, Trigger::Api)
+    };
+    queue(&settings, &caller, &connection, new, "run.retry").await
 }
 
 /// Runs, newest first.

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use serde_json::Value;
 use thimble_record::{
-    Failure,
+    ConnectionId, Failure, RejectedRow,
     envelope::{Keys, SecretRow},
 };
 use thimble_store::{SealedSecrets, Store};
@@ -69,6 +70,18 @@ impl Default for ApiLimits {
     }
 }
 
+/// Reads what the destination of a connection holds of rejected records.
+#[async_trait]
+pub trait Rejects: Send + Sync + 'static {
+    /// Those that no replay made rows of, by stream and sequence, after `after`; at most `limit`.
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure>;
+}
+
 /// What the API is built from. Cheap to clone.
 #[derive(Clone)]
 pub struct ControlSettings {
@@ -83,6 +96,7 @@ pub struct ControlSettings {
     /// executes the run removes it.
     pub blobs_dir: PathBuf,
     pub sealer: Arc<dyn SecretSealer>,
+    pub rejects: Arc<dyn Rejects>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,

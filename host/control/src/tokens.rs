@@ -1,7 +1,7 @@
 //! Routes of tokens. A token's text is answered once, when it is made.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -15,6 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Caller, ControlSettings, Problem, Role, SecretToken,
     extract::{Body, Params, Place},
+    idempotency::NotKept,
     page::{Page, PageParams, from_overfull, page_size},
     secret_token::{check_token_name, token_digest, token_id},
 };
@@ -138,7 +139,7 @@ async fn create(
     settings.store.add_token(&row, &token_digest(&settings.keys, secret.expose())).await?;
     note(&settings, &caller, "token.create", &row).await?;
     let answer = NewToken { token: row.into(), secret: secret.expose().to_owned() };
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+    Ok((StatusCode::CREATED, Extension(NotKept), [(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
 /// One token, without its text.

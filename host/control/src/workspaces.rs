@@ -64,7 +64,7 @@ async fn list(
 
 /// Makes a workspace.
 #[utoipa::path(post, path = "/workspaces", operation_id = "createWorkspace", tag = "workspaces",
-    request_body = WorkspaceSpec, extensions(("x-roles" = json!(["admin"])), ("x-scope" = json!("installation"))),
+    request_body = WorkspaceSpec, extensions(("x-roles" = json!(["admin"]))),
     responses((status = 201, body = Workspace),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
@@ -110,7 +110,7 @@ async fn get(
 
 /// Removes an empty workspace.
 #[utoipa::path(delete, path = "/workspaces/{id}", operation_id = "deleteWorkspace", tag = "workspaces",
-    extensions(("x-roles" = json!(["admin"])), ("x-scope" = json!("installation"))),
+    extensions(("x-roles" = json!(["admin"]))),
     params(("id" = String, Path, description = "The workspace's id.")),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]

@@ -31,7 +31,7 @@ mod worker;
 pub use destinations::Destinations;
 pub use events::{EventSink, RunEvent};
 pub use replay::ReplayReport;
-pub use report::{RunReport, StreamReport};
+pub use report::{Bookmark, RunReport, StreamReport, TableReport};
 pub use request::{Backfill, Replay, SyncRequest};
 pub use secrets::{SECRET_MARK, join_secrets, split_secrets};
 pub use settings::WorkerSettings;

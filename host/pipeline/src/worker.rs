@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
 use thimble_record::{
-    Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition,
+    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, StreamPosition,
     envelope::{Keys, Purpose},
 };
 use thimble_stage::Stage;
 use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     batch::{ClosedBatch, OpenBatch},
@@ -23,7 +24,7 @@ use crate::{
     plan::{self, Chosen, Known, Planned},
     read::{ReadTask, Readers},
     replay::{self, Replayed},
-    report::RunReport,
+    report::{Bookmark, RunReport},
     request::{Backfill, Replay, SyncRequest},
     session,
     settings::WorkerSettings,
@@ -93,6 +94,22 @@ impl Worker {
         events: Arc<dyn EventSink>,
         cancel: CancellationToken,
     ) -> Result<RunRow, StoreError> {
+        let span = tracing::info_span!(
+            "run",
+            run_id = %run.id,
+            connection = run.connection.as_ref().map(ConnectionId::as_str),
+            kind = ?run.kind,
+            trigger = ?run.trigger,
+        );
+        self.execute_run(run, events, cancel).instrument(span).await
+    }
+
+    async fn execute_run(
+        &self,
+        run: RunRow,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunRow, StoreError> {
         let started = Instant::now();
         let result = match run.kind {
             RunKind::Sync => self.sync(&run, Arc::clone(&events), cancel).await,
@@ -125,6 +142,18 @@ impl Worker {
             }
             (finished, _) => finished,
         }
+    }
+
+    /// What the connection's destination holds of rejected records, by stream and sequence, after `after`.
+    pub async fn rejected(
+        &self,
+        id: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        let destination = self.destinations.of(id, connection.destination.as_ref())?;
+        destination.rejected(id, after, limit).await.map_err(|error| error.failure())
     }
 
     /// A connection with its settings as they are stored, but for those that a backfill changes.
@@ -214,6 +243,11 @@ impl Worker {
         let mut planned = Vec::new();
         let mut position = committer.committed.1.clone();
         for stream in chosen {
+            if let Some(cursor) = &stream.stream.cursor {
+                let name = stream.stream.name.clone();
+                let before = position.streams.get(&name).cloned().unwrap_or_default();
+                committer.report.bookmarks.insert(name, Bookmark::before(cursor.clone(), &before));
+            }
             match self.plan_one(committer, &loaded, &catalog, stream, &mut position, &request).await {
                 Ok(plan) => planned.push(plan),
                 // One stream that cannot be planned must not stop the others; its position stays as it was.
@@ -245,7 +279,11 @@ impl Worker {
             events,
             cancel,
         };
-        failures.extend(drive(readers, tasks, collecting, committer, closed_rx).await?);
+        let driven = drive(readers, tasks, collecting, committer, closed_rx).await;
+        for (stream, bookmark) in &mut committer.report.bookmarks {
+            bookmark.now(&committer.committed.1.streams.get(stream).cloned().unwrap_or_default());
+        }
+        failures.extend(driven?);
         Ok(failures)
     }
 

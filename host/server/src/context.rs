@@ -39,7 +39,7 @@ impl Context {
         let (config, config_file, data) = load_config(global)?;
         let chosen = config.log != config::Log::default();
         let level = global.log_level.as_deref().or(if chosen { None } else { default_level });
-        telemetry::start(&config.log, level)?;
+        telemetry::start(&config.log, &config.telemetry, level)?;
         Ok(Self { config, config_file, data: DataFolder::open(&data)?, output })
     }
 

@@ -8,19 +8,24 @@
 //! database. On SQLite every writing transaction begins as `immediate`, so that two writers queue up instead of failing
 //! when a reader becomes a writer; on PostgreSQL they go on together, and what must not is guarded row by row.
 
+mod alerts;
+mod answers;
 mod audit;
 mod batches;
 mod checkpoints;
 mod columns;
 mod connections;
+mod deliveries;
 mod destinations;
 mod error;
 mod events;
 mod grants;
+mod hooks;
 mod ids;
 mod leases;
 mod limits;
 mod logs;
+mod notifiers;
 mod open;
 mod plugins;
 mod positions;
@@ -30,18 +35,27 @@ mod schemas;
 mod secrets;
 mod sources;
 mod tokens;
+mod totals;
+mod versions;
 mod workspaces;
 
+pub use alerts::{AlertPage, AlertRow};
+pub use answers::AnswerRow;
 pub use audit::{AuditRow, Change};
 pub use checkpoints::Checkpoint;
 pub use connections::{ConnectionRow, SealedSecrets};
+pub use deliveries::{DeliveryRow, DeliveryStatus, DeliveryTarget, Phase};
 pub use destinations::DestinationRow;
 pub use error::StoreError;
-pub use events::{EventKind, EventRow, NewEvent};
+pub use events::{EventKind, EventPage, EventRow, NewEvent};
 pub use ids::run_id;
 pub use leases::LeaseRow;
-pub use limits::{MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE, MAX_TOKENS};
-pub use logs::{LogLevel, LogLine, LogRow};
+pub use limits::{
+    MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_NOTIFIERS, MAX_PAGE,
+    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS, MAX_TOKENS,
+};
+pub use logs::{LogFilter, LogLevel, LogLine, LogRow};
+pub use notifiers::NotifierRow;
 pub use open::Store;
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
@@ -49,4 +63,6 @@ pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger}
 pub use secrets::SealedRow;
 pub use sources::SourceRow;
 pub use tokens::TokenRow;
+pub use totals::{Backlog, ConnectionTotals, StreamDay, StreamTotals};
+pub use versions::{Activated, PluginStanding, VersionRow};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

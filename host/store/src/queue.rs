@@ -13,6 +13,7 @@ use crate::{
     ids::new_run_id,
     limits::MAX_PAGE,
     runs::from_row,
+    totals,
 };
 
 impl Store {
@@ -147,6 +148,7 @@ impl Store {
         .await?;
         let Some(row) = row else { return Err(not_in_state(&mut tx, run, "running").await?) };
         let ended = from_row(&row)?;
+        totals::run_ended(&mut tx, &ended, now_ms).await?;
         tx.commit().await?;
         Ok(ended)
     }
@@ -191,6 +193,9 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        for run in &ended {
+            totals::run_ended(&mut tx, run, now_ms).await?;
+        }
         tx.commit().await?;
         Ok(ended)
     }
@@ -209,6 +214,9 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+        for run in &ended {
+            totals::run_ended(&mut tx, run, now_ms).await?;
+        }
         sqlx::query("update leases set holder = null where holder = $1").bind(holder).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(ended)

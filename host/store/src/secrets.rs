@@ -12,8 +12,13 @@ const PAGE: i64 = 200;
 
 /// Tables with a column `secrets`, by the kind that their secrets are bound to, and the column of the name. Every such
 /// table has a column `workspace` too.
-const TABLES: [(&str, &str, &str); 3] =
-    [("connection", "connections", "id"), ("source", "sources", "name"), ("destination", "destinations", "name")];
+const TABLES: [(&str, &str, &str); 5] = [
+    ("connection", "connections", "id"),
+    ("source", "sources", "name"),
+    ("destination", "destinations", "name"),
+    ("notifier", "notifiers", "name"),
+    ("hooks", "hook_secrets", "connection"),
+];
 
 /// The sealed secrets of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use thimble_control::{ControlSettings, Executor, ReconcileSettings, Retention, Signals};
+use thimble_control::{ControlSettings, Executor, ReconcileSettings, Rejects, Retention, Signals};
 use thimble_pipeline::Worker;
+use thimble_record::{ConnectionId, Failure, RejectedRow};
 use thimble_store::{RunKind, RunRow};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         rotation: Arc::new(FileRotation(Arc::clone(&wired.key_file))),
         limits: (&context.config.limits.api).into(),
         blobs_dir: blobs_dir.clone(),
+        rejects: Arc::new(DestinationRejects(wired.worker.clone())),
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
@@ -140,6 +142,21 @@ fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
     settings.heartbeat = lease.0 / 3;
     settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };
     settings
+}
+
+/// Reads rejected records where they are.
+struct DestinationRejects(Worker);
+
+#[async_trait]
+impl Rejects for DestinationRejects {
+    async fn rejected(
+        &self,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        self.0.rejected(connection, after, limit).await
+    }
 }
 
 /// Executes what the reconciler claimed.

@@ -40,6 +40,8 @@ pub struct Config {
     pub listen: Listen,
     /// What is logged, and how. Logs go to standard error.
     pub log: Log,
+    /// Where traces and logs go besides standard error.
+    pub telemetry: Telemetry,
     /// The HTTP API.
     pub api: Api,
     /// Where encrypted segments wait until they are loaded.
@@ -100,6 +102,27 @@ impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Text }
     }
+}
+
+/// Where traces and logs go besides standard error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// A collector of OpenTelemetry.
+    pub otlp: Otlp,
+}
+
+/// A collector that takes OTLP over HTTP, in protobuf. The standard variables `OTEL_EXPORTER_OTLP_ENDPOINT`,
+/// `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_SERVICE_NAME` hold where this says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Such as `http://localhost:4318`; `/v1/traces` and `/v1/logs` are added. Absent: nothing is exported.
+    pub endpoint: Option<String>,
+    /// Headers by name, such as a key of the collector's; best as `${VAR}`.
+    pub headers: Options,
 }
 
 /// How log lines are written.
