@@ -63,7 +63,7 @@ enum Effect {
 fn effect(kind: EventKind) -> Effect {
     match kind {
         EventKind::RunFailed | EventKind::FreshnessBreached | EventKind::ConnectionPaused => Effect::Open,
-        EventKind::RunRecovered => Effect::Resolve(&[EventKind::RunFailed, EventKind::ConnectionPaused]),
+        EventKind::RunRecovered => Effect::Resolve(&[EventKind::RunFailed]),
         EventKind::FreshnessRestored => Effect::Resolve(&[EventKind::FreshnessBreached]),
         EventKind::SlotSkipped
         | EventKind::SchemaChanged
@@ -209,18 +209,19 @@ const FRESHNESS: &str = "select c.id, c.workspace, c.freshness_ms,
           $1 - c.freshness_ms <= case when t.complete_at > c.created_at then t.complete_at else c.created_at end))
  order by c.id limit $2";
 
+/// Alerts of connections that are gone, and of pauses that were taken back.
+const OVER: &str = "select a.* from alerts a left join connections c on c.id = a.connection
+ where a.resolved_at is null and a.connection <> ''
+   and (c.id is null or (a.kind = 'connection-paused' and c.paused = 0))
+ order by a.id limit $1";
+
 impl Store {
-    /// Opens and ends the alerts that hang on the time and on settings: freshness, and pauses that were taken back.
+    /// Opens and ends the alerts that hang on the time and on settings: freshness, pauses that were taken back, and
+    /// whatever is left of connections that are gone.
     /// Answers how many changed.
     pub async fn check_conditions(&self, now_ms: i64) -> Result<usize, StoreError> {
         let stale = sqlx::query(FRESHNESS).bind(now_ms).bind(i64::from(MAX_PAGE)).fetch_all(&self.reader).await?;
-        let resumed = sqlx::query(
-            "select a.connection from alerts a join connections c on c.id = a.connection
-             where a.kind = 'connection-paused' and a.resolved_at is null and c.paused = 0 limit $1",
-        )
-        .bind(i64::from(MAX_PAGE))
-        .fetch_all(&self.reader)
-        .await?;
+        let over = sqlx::query(OVER).bind(i64::from(MAX_PAGE)).fetch_all(&self.reader).await?;
         for row in &stale {
             let id: String = row.try_get("id")?;
             let breached = row.try_get::<Option<i64>, _>("alert")?.is_none();
@@ -232,17 +233,16 @@ impl Store {
             let event = NewEvent { workspace: row.try_get("workspace")?, ..NewEvent::of(kind, id, detail) };
             self.change_condition(&event, breached, now_ms).await?;
         }
-        for row in &resumed {
+        for row in &over {
+            let alert = from_row(row)?;
+            let AlertRow { workspace, connection, stream, kind, .. } = alert;
+            let detail = json!({"resumed": true});
+            let event = NewEvent { stream, ..NewEvent::of(kind, connection.unwrap_or_default(), detail) };
             let mut tx = self.write().await?;
-            let id: String = row.try_get("connection")?;
-            let mut event = NewEvent::of(EventKind::RunRecovered, id, json!({"resumed": true}));
-            events::place(&mut tx, &mut event).await?;
-            if let Some(workspace) = event.workspace.clone() {
-                resolve(&mut tx, &workspace, &event, EventKind::ConnectionPaused, now_ms).await?;
-            }
+            resolve(&mut tx, &workspace, &event, kind, now_ms).await?;
             tx.commit().await?;
         }
-        Ok(stale.len() + resumed.len())
+        Ok(stale.len() + over.len())
     }
 
     /// Another process may have seen the same; whoever opens or ends the alert writes the event.

@@ -203,11 +203,23 @@ async fn freshness_is_breached_and_restored_once() {
     store.check_conditions(created + 2_200).await.unwrap();
     assert_eq!(kinds(store).await, [EventKind::FreshnessBreached, EventKind::FreshnessRestored]);
     assert_eq!(open_alerts(store).await, []);
+    // Freshness is all that it looks at here.
+    run(store, failed(), Value::Null, created + 2_250).await;
+    assert_eq!(open_alerts(store).await, [(EventKind::RunFailed, 1)]);
+    store.check_conditions(created + 2_260).await.unwrap();
+    assert_eq!(open_alerts(store).await, [(EventKind::RunFailed, 1)]);
+    run(store, RunOutcome::succeeded(report(1, 0)), Value::Null, created + 2_270).await;
     // A pause that was taken back.
     store.append_event(&NewEvent::of(EventKind::ConnectionPaused, "flights", Value::Null), NOW).await.unwrap();
     assert_eq!(open_alerts(store).await, [(EventKind::ConnectionPaused, 1)]);
+    run(store, RunOutcome::succeeded(report(1, 0)), Value::Null, created + 2_280).await;
+    assert_eq!(open_alerts(store).await, [(EventKind::ConnectionPaused, 1)], "a run by hand resumes nothing");
     store.check_conditions(created + 2_300).await.unwrap();
     assert_eq!(open_alerts(store).await, []);
+    run(store, failed(), Value::Null, created + 2_400).await;
+    store.delete_connection(&flights()).await.unwrap();
+    store.check_conditions(created + 2_500).await.unwrap();
+    assert_eq!(open_alerts(store).await, [], "nothing is left of a connection that is gone");
 }
 
 #[tokio::test]
