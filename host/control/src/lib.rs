@@ -35,6 +35,7 @@ mod plugins;
 mod problem;
 mod rate;
 mod reconcile;
+mod registry;
 mod rejects;
 mod retention;
 mod rewrap;
@@ -61,6 +62,7 @@ pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSo
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
+pub use registry::Packages;
 pub use retention::Retention;
 pub use rewrap::{KeyRotation, RETIRE_AFTER, Rewrapped, is_unfinished, needs_old_keys, rewrap_all};
 pub use routes::{router, serve};

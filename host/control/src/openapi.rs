@@ -20,6 +20,7 @@ use crate::{ControlSettings, Problem, routes::api};
     modifiers(&Token),
     tags(
         (name = "plugins", description = "Connectors and what they may reach."),
+        (name = "registry", description = "Packages of connectors to choose from."),
         (name = "sources", description = "Plugins with their configuration, for any number of connections."),
         (name = "destinations", description = "Where records go."),
         (name = "connections", description = "Sources that are synced."),

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Caller, ControlSettings, Problem, component,
+    Caller, ControlSettings, Problem, Role, component,
     extract::{Params, Place},
     limits::{MAX_COMPONENT_BYTES, MAX_PENDING_INSTALLS},
     page::{Page, PageParams, cut},
@@ -162,22 +162,41 @@ async fn upload(
     Params(UploadParams { activate }): Params<UploadParams>,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    refuse_too_many(&settings).await?;
+    let origin = json!({"upload": true});
+    install(&settings, &caller, request.into_body(), activate, origin).await
+}
+
+/// Refuses where too many installations wait.
+pub(crate) async fn refuse_too_many(settings: &ControlSettings) -> Result<(), Problem> {
     let pending = settings.store.unfinished_runs().await?;
-    if pending.iter().filter(|run| run.kind == RunKind::Install).count() >= MAX_PENDING_INSTALLS {
-        let detail = format!("{MAX_PENDING_INSTALLS} installations are waiting: try again when some have ended");
-        return Err(Problem::busy(detail));
+    if pending.iter().filter(|run| run.kind == RunKind::Install).count() < MAX_PENDING_INSTALLS {
+        return Ok(());
     }
-    let digest = keep(&settings, request.into_body()).await?;
+    let detail = format!("{MAX_PENDING_INSTALLS} installations are waiting: try again when some have ended");
+    Err(Problem::busy(detail))
+}
+
+/// Keeps a component and queues its installation; `origin` says in the audit log where it came from.
+pub(crate) async fn install(
+    settings: &ControlSettings,
+    caller: &Caller,
+    component: impl Into<HttpBody>,
+    activate: Activate,
+    origin: Value,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    // What runs use is for others to decide than its author.
+    let activate = if caller.role == Role::Author { Activate::Never } else { activate };
+    let digest = keep(settings, component.into()).await?;
     let new = NewRun {
         request: json!({"blob": format!("{digest}.wasm"), "digest": digest, "activate": activate}),
         ..NewRun::install(format!("sha256:{digest}"), Trigger::Api)
     };
-    let row = settings.store.enqueue(&new, settings.now_ms()).await?;
+    let now_ms = settings.now_ms();
+    let row = settings.store.enqueue(&new, now_ms).await?;
     settings.signals.wake();
-    settings
-        .store
-        .append_audit(caller.actor(), "plugin.upload", &digest, &json!({"run": row.id}), settings.now_ms())
-        .await?;
+    let detail = json!({"run": row.id, "origin": origin});
+    settings.store.append_audit(caller.actor(), "plugin.upload", &digest, &detail, now_ms).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, runs::location(&row.id))], Json(row.into())))
 }
 

@@ -18,7 +18,8 @@ use crate::{
     backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, versions, workspaces,
+    metrics, notifiers, openapi, plugins, registry, rejects, runs, schedule, sources, state, tokens, versions,
+    workspaces,
 };
 
 /// Where the API stands.
@@ -29,6 +30,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     let usual = OpenApiRouter::new()
         .merge(plugins::routes())
         .merge(versions::routes())
+        .merge(registry::routes())
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(sources::routes())

@@ -17,7 +17,7 @@ use thimble_record::{
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, KeyRotation, Measures, MetricsSource, Signals, notify::Outbound};
+use crate::{Clock, KeyRotation, Measures, MetricsSource, Packages, Signals, notify::Outbound};
 
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
@@ -128,6 +128,8 @@ pub struct ControlSettings {
     pub sealer: Arc<dyn SecretSealer>,
     pub rejects: Arc<dyn Rejects>,
     pub destination_kinds: Arc<dyn DestinationKinds>,
+    /// The registry, where the installation has one.
+    pub packages: Option<Arc<dyn Packages>>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,

@@ -2,6 +2,8 @@
 //!
 //! Must never decide anything about data: that is the engine's and the pipeline's.
 
+mod api_client;
+mod apply;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -12,6 +14,7 @@ pub mod data_folder;
 mod destinations;
 pub mod exit;
 pub mod first_token;
+mod import;
 pub mod key_file;
 pub mod memory;
 pub mod metrics;
@@ -21,6 +24,7 @@ pub mod output;
 pub mod progress;
 pub mod prompt;
 pub mod recorder;
+mod registry;
 pub mod telemetry;
 pub mod wiring;
 

@@ -269,6 +269,7 @@ impl Server {
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
             destination_kinds: Arc::new(Nowhere),
+            packages: None,
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use thimble_control::{ControlSettings, Executor, ReconcileSettings, Rejects, Retention, Signals};
+use thimble_control::{ControlSettings, Executor, Packages, ReconcileSettings, Rejects, Retention, Signals};
 use thimble_pipeline::Worker;
 use thimble_record::{ConnectionId, Failure, RejectedRow};
 use thimble_store::{RunKind, RunRow};
@@ -25,6 +25,7 @@ use crate::{
     memory, observing,
     output::Output,
     recorder::{self, Recorder, Which},
+    registry::RegistryFolder,
     wiring::{self, Wired},
 };
 
@@ -72,6 +73,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         blobs_dir: blobs_dir.clone(),
         rejects: Arc::new(DestinationRejects(wired.worker.clone())),
         destination_kinds: Arc::new(Kinds { configured: context.config.destinations.keys().cloned().collect() }),
+        packages: packages(context),
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
@@ -150,6 +152,11 @@ fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
     settings.heartbeat = lease.0 / 3;
     settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };
     settings
+}
+
+fn packages(context: &Context) -> Option<Arc<dyn Packages>> {
+    let folder = context.config.registry.clone()?;
+    Some(Arc::new(RegistryFolder::new(folder)))
 }
 
 /// Reads rejected records where they are.

@@ -82,15 +82,38 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Reads the text of `file`; the extension tells the language.
-pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+/// Reads a document of any form, variables replaced; the extension tells the language.
+pub fn document(
+    file: &Path,
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<serde_json::Value, ConfigError> {
     let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
-    let mut tree = match file.extension().and_then(|extension| extension.to_str()) {
+    let mut tree = tree_of(file, text)?;
+    tree::expand(&mut tree, lookup).map_err(invalid)?;
+    serde_json::Value::deserialize(tree).map_err(invalid)
+}
+
+/// The same with every text as it stands.
+pub fn plain_document(file: &Path, text: &str) -> Result<serde_json::Value, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    serde_json::Value::deserialize(tree_of(file, text)?).map_err(invalid)
+}
+
+fn tree_of(file: &Path, text: &str) -> Result<tree::Node, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    match file.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml") => tree::parse_yaml(text),
         Some("toml") => tree::parse_toml(text),
         _ => return Err(ConfigError::Extension(file.to_owned())),
     }
-    .map_err(invalid)?;
+    .map_err(invalid)
+}
+
+/// Reads the text of `file`; the extension tells the language.
+pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    let mut tree = tree_of(file, text)?;
     tree::expand(&mut tree, lookup).map_err(invalid)?;
     let config = Config::deserialize(tree.clone()).map_err(invalid)?;
     validate(&config, &tree).map_err(invalid)?;

@@ -54,6 +54,8 @@ pub struct Config {
     pub destination: Destination,
     /// Further destinations by name; a connection chooses one with `destination: NAME`.
     pub destinations: BTreeMap<String, Destination>,
+    /// Folder of a registry: `index.json` and the components, as `thimble registry add` writes them.
+    pub registry: Option<PathBuf>,
     /// Every limit that the host enforces.
     pub limits: Limits,
     /// What connectors may reach, beyond their grants.
