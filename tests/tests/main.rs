@@ -1,6 +1,7 @@
 //! One binary for all tests that cross crates, against the real `thimble` binary and real servers.
 #![allow(clippy::unwrap_used)]
 
+mod alert_rules;
 mod author;
 mod bad_input;
 mod bad_values;
@@ -8,6 +9,7 @@ mod crash;
 mod formats;
 mod harness;
 mod incremental;
+mod notify;
 mod readers;
 mod readme;
 mod semantics;

@@ -25,6 +25,17 @@ pub struct PageParams {
     pub cursor: Option<String>,
 }
 
+/// Which page of a list whose rows are numbered.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct NumberedParams {
+    /// Items of a page, 1 to 1,000; 100 where absent.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<i64>,
+}
+
 /// Items of a page, within bounds.
 pub(crate) fn page_size(limit: Option<u32>) -> u32 {
     limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)

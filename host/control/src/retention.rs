@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thimble_store::{Store, StoreError};
 
+use crate::limits::ANSWERS_KEPT;
+
 /// How long history is kept after a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
@@ -28,8 +30,10 @@ pub(crate) async fn prune(store: &Store, retention: &Retention, now_ms: i64) -> 
     let before = |age: Duration| now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let lines = store.prune_logs(before(retention.logs)).await?;
     let runs = store.prune_runs(before(retention.runs)).await?;
-    if lines > 0 || runs > 0 {
-        tracing::info!(lines, runs, "old history forgotten");
+    store.prune_answers(before(ANSWERS_KEPT)).await?;
+    let notices = store.prune_notices(before(retention.runs)).await?;
+    if lines > 0 || runs > 0 || notices > 0 {
+        tracing::info!(lines, runs, notices, "old history forgotten");
     }
     Ok(())
 }

@@ -10,14 +10,16 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{Failure, RunId};
-use thimble_store::{Change, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger};
+use thimble_store::{
+    Change, ConnectionRow, LogFilter, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Caller, ControlSettings, Problem, connections,
     extract::{Body, Params, Place, connection_id, run_id},
-    limits::{MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
+    limits::{MAX_SEARCH_BYTES, MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
     page::{Page, from_overfull, page_size},
 };
 
@@ -206,10 +208,22 @@ pub struct LogParams {
     limit: Option<u32>,
     /// Only lines after this one, by `seq`; also `next` of the page before.
     cursor: Option<i64>,
+    /// Only lines of this level and above: `trace`, `debug`, `info`, `warn` or `error`.
+    #[param(value_type = Option<String>)]
+    level: Option<thimble_store::LogLevel>,
+    /// Only lines whose message holds this text, whatever the case of its letters; at most 200 bytes.
+    q: Option<String>,
+    /// Only lines of `host`, or of the plugin by its name.
+    source: Option<String>,
 }
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(list)).routes(routes!(logs)).routes(routes!(cancel))
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(list))
+        .routes(routes!(logs))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
 }
 
 /// Apart from the others, because a client may ask it to wait.
@@ -241,17 +255,57 @@ async fn create(
         ConnectionRunKind::Check => RunKind::Check,
         ConnectionRunKind::Discover => RunKind::Discover,
     };
-    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
-        return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
-    }
     let request = spec.request.map_or(Value::Null, Value::Object);
     let connection = connections::seen(&settings, &caller, id).await?;
     let new = NewRun { request, ..NewRun::on(connection.id.clone(), kind, Trigger::Api) };
+    queue(&settings, &caller, &connection, new, "run.create").await
+}
+
+/// Queues a run of a connection and notes who asked for it.
+pub(crate) async fn queue(
+    settings: &ControlSettings,
+    caller: &Caller,
+    connection: &ConnectionRow,
+    new: NewRun,
+    action: &str,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    if settings.store.count_asked().await? >= MAX_UNFINISHED_RUNS {
+        return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
+    }
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
     settings.signals.wake();
     let detail = json!({"run": row.id, "kind": row.kind});
-    connections::note(&settings, &caller, "run.create", &connection, &detail).await?;
+    connections::note(settings, caller, action, connection, &detail).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(&row.id))], Json(row.into())))
+}
+
+/// Queues a run that does the same again. Only of a run that has ended.
+#[utoipa::path(post, path = "/runs/{run}/retry", operation_id = "retryRun",
+    extensions(("x-roles" = json!(["operator", "admin"]))), tag = "runs",
+    params(("run" = String, Path, description = "The run's id.")),
+    responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the new run."))),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json")))]
+async fn retry(
+    State(settings): State<ControlSettings>,
+    caller: Caller,
+    Place(id): Place<String>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    let ended = seen(&settings, &caller, id).await?;
+    if !ended.status.finished() {
+        return Err(Problem::conflict(format!("run {} has not ended: wait for it or cancel it", ended.id)));
+    }
+    let Some(connection) = ended.connection else {
+        return Err(Problem::conflict(format!("run {} is an installation: upload the component again", ended.id)));
+    };
+    let connection = connections::seen(&settings, &caller, connection.into()).await?;
+    let new = NewRun {
+        request: ended.request,
+        attempt: ended.attempt.saturating_add(1),
+        retry_of: Some(ended.id),
+        ..NewRun::on(connection.id.clone(), ended.kind, Trigger::Api)
+    };
+    queue(&settings, &caller, &connection, new, "run.retry").await
 }
 
 /// Runs, newest first.
@@ -324,11 +378,15 @@ async fn logs(
     State(settings): State<ControlSettings>,
     caller: Caller,
     Place(id): Place<String>,
-    Params(LogParams { limit, cursor }): Params<LogParams>,
+    Params(LogParams { limit, cursor, level, q, source }): Params<LogParams>,
 ) -> Result<Json<Page<Log>>, Problem> {
     let id = seen(&settings, &caller, id).await?.id;
     let size = page_size(limit);
-    let rows = settings.store.logs(&id, cursor.unwrap_or(0), size + 1).await?;
+    if q.as_ref().is_some_and(|text| text.len() > MAX_SEARCH_BYTES) {
+        return Err(Problem::invalid(format!("q: look for at most {MAX_SEARCH_BYTES} bytes")));
+    }
+    let filter = LogFilter { level, contains: q, source };
+    let rows = settings.store.find_logs(&id, &filter, cursor.unwrap_or(0), size + 1).await?;
     let Page { items, next } = from_overfull(rows, size, |row| row.seq.to_string());
     Ok(Json(Page { items: items.into_iter().map(Log::from).collect(), next }))
 }

@@ -78,7 +78,7 @@ async fn put(
     Ok((StatusCode::ACCEPTED, Json(read(&settings, &id).await?)))
 }
 
-async fn read(settings: &ControlSettings, id: &ConnectionId) -> Result<ConnectionState, Problem> {
+pub(crate) async fn read(settings: &ControlSettings, id: &ConnectionId) -> Result<ConnectionState, Problem> {
     let (seq, position) = match settings.store.position(id).await? {
         Some((seq, position)) => (seq.0, Some(json!(position))),
         None => (0, None),

@@ -21,6 +21,7 @@ use thimble_record::{
 use thimble_stage::{Stage, StageError};
 use thimble_store::Store;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::{
     batch::ClosedBatch,
@@ -137,6 +138,7 @@ impl Committer {
     pub async fn commit(&mut self, batch: ClosedBatch) -> Result<(), Failure> {
         let ClosedBatch { sealed, segments, schemas } = batch;
         let seq = sealed.seq;
+        self.report.extracted_until = Some(now_ms());
         self.current =
             Some(Current { sealed, closed: Some(Closed { segments, schemas }), outcome: None, recovered: false });
         self.step(Input::Closed(seq));
@@ -264,7 +266,8 @@ impl Committer {
         let (stage, destination) = (Arc::clone(&self.stage), Arc::clone(&self.destination));
         let current = self.current();
         let staged = Staged { stage: &stage, missing: AtomicBool::new(false) };
-        let loaded = destination.load(&current.sealed, &staged).await;
+        let span = tracing::info_span!("load", batch = current.sealed.seq.0, streams = current.sealed.streams.len());
+        let loaded = destination.load(&current.sealed, &staged).instrument(span).await;
         failpoints::hit(failpoints::AFTER_LOAD);
         if loaded.is_err() && current.recovered && staged.missing.into_inner() {
             return self.forget().await;

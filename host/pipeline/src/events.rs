@@ -46,6 +46,12 @@ pub enum RunEvent {
         level: String,
         message: String,
     },
+    /// The policy refused traffic of the connector.
+    EgressDenied {
+        host: String,
+        /// One sentence, free of secrets.
+        message: String,
+    },
     Finished {
         report: RunReport,
     },

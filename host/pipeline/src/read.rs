@@ -9,6 +9,7 @@ use thimble_plugin::{Connector, RawBatch, ReadRequest, RecordSink, Session};
 use thimble_record::{Failure, Rejected};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     collect::{Message, PartitionIndex},
@@ -143,7 +144,10 @@ impl Readers {
     /// Runs the guest as a task of its own, so that partitions use several threads; `None` when cancelled.
     async fn spawn_read(&self, request: ReadRequest, sink: Arc<ChannelSink>) -> Option<Result<(), Failure>> {
         let (connector, session) = (Arc::clone(&self.connector), self.session.clone());
-        let guard = AbortOnDrop(tokio::spawn(async move { connector.read(&session, request, sink).await }));
+        let (stream, partition) = (&request.stream.name, &request.partition.id);
+        let span = tracing::info_span!("read", stream, partition);
+        let reading = async move { connector.read(&session, request, sink).await };
+        let guard = AbortOnDrop(tokio::spawn(reading.instrument(span)));
         let mut guard = guard;
         tokio::select! {
             result = &mut guard.0 => Some(match result {

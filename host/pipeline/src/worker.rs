@@ -3,11 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
-use thimble_record::{Catalog, ConnectionId, ErrorKind, Failure, Position, StreamPosition, envelope::HostKey};
+use thimble_record::{
+    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, StreamPosition,
+    envelope::{Keys, Purpose},
+};
 use thimble_stage::Stage;
 use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     batch::{ClosedBatch, OpenBatch},
@@ -20,14 +24,11 @@ use crate::{
     plan::{self, Chosen, Known, Planned},
     read::{ReadTask, Readers},
     replay::{self, Replayed},
-    report::RunReport,
+    report::{Bookmark, RunReport},
     request::{Backfill, Replay, SyncRequest},
     session,
     settings::WorkerSettings,
 };
-
-/// Purpose of the key of hashed values; hangs on the host key, so that equal values are equal in all connections.
-const DIGEST_PURPOSE: &str = "digests of hashed columns";
 
 /// Messages that wait for the collector; their bytes are limited by `max_queued_bytes`.
 const QUEUED_MESSAGES: usize = 256;
@@ -39,7 +40,7 @@ pub struct Worker {
     pub plugins: Arc<PluginHost>,
     pub stage: Arc<Stage>,
     pub destinations: Destinations,
-    pub key: Arc<HostKey>,
+    pub keys: Keys,
     pub settings: WorkerSettings,
 }
 
@@ -56,6 +57,10 @@ struct EventLog(Arc<dyn EventSink>);
 impl LogSink for EventLog {
     fn line(&self, level: LogLevel, message: &str) {
         self.0.event(RunEvent::Log { level: format!("{level:?}").to_lowercase(), message: message.to_owned() });
+    }
+
+    fn denied(&self, host: &str, message: &str) {
+        self.0.event(RunEvent::EgressDenied { host: host.to_owned(), message: message.to_owned() });
     }
 }
 
@@ -84,6 +89,22 @@ impl Worker {
 
     /// Executes a claimed run and stores its outcome; answers the finished row.
     pub async fn execute(
+        &self,
+        run: RunRow,
+        events: Arc<dyn EventSink>,
+        cancel: CancellationToken,
+    ) -> Result<RunRow, StoreError> {
+        let span = tracing::info_span!(
+            "run",
+            run_id = %run.id,
+            connection = run.connection.as_ref().map(ConnectionId::as_str),
+            kind = ?run.kind,
+            trigger = ?run.trigger,
+        );
+        self.execute_run(run, events, cancel).instrument(span).await
+    }
+
+    async fn execute_run(
         &self,
         run: RunRow,
         events: Arc<dyn EventSink>,
@@ -123,6 +144,18 @@ impl Worker {
         }
     }
 
+    /// What the connection's destination holds of rejected records, by stream and sequence, after `after`.
+    pub async fn rejected(
+        &self,
+        id: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        let destination = self.destinations.of(&connection).await?;
+        destination.rejected(id, after, limit).await.map_err(|error| error.failure())
+    }
+
     /// A connection with its settings as they are stored, but for those that a backfill changes.
     pub(crate) async fn open(
         &self,
@@ -136,7 +169,7 @@ impl Worker {
         }
         let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session::session(&connection, &plugin, &grants, &self.key, Arc::new(EventLog(events)))?;
+        let session = session::session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }
@@ -152,7 +185,7 @@ impl Worker {
         lease::release_dead(&self.store).await.map_err(|e| failed(&e))?;
         let ttl = self.settings.lease_ms;
         let connection = self.store.connection(&id).await.map_err(|e| failed(&e))?;
-        let destination = self.destinations.of(&id, connection.destination.as_ref())?.for_owner();
+        let destination = self.destinations.of(&connection).await?.for_owner();
         let epoch = self.store.acquire(&id, &self.holder(), ttl, now_ms()).await.map_err(|e| failed(&e))?;
         self.store.set_run_epoch(&run.id, epoch).await.map_err(|e| failed(&e))?;
         failpoints::hit(failpoints::AFTER_LEASE);
@@ -199,7 +232,8 @@ impl Worker {
         let loaded = self.open(id, Arc::clone(&events), request.backfill.as_ref()).await?;
         let catalog = self.catalog(&loaded).await?;
         let capabilities = committer.destination.capabilities();
-        let key = self.key.derive(DIGEST_PURPOSE);
+        // One for the installation, so that equal values are equal in all connections and stay so.
+        let key = self.keys.stable(Purpose::ColumnDigests);
         let chosen = plan::choose(&catalog, &loaded.connection.streams, &request, capabilities, key)?;
         if let Some(replay) = &request.replay {
             self.replay(committer, &loaded, &catalog, chosen, replay).await?;
@@ -209,6 +243,11 @@ impl Worker {
         let mut planned = Vec::new();
         let mut position = committer.committed.1.clone();
         for stream in chosen {
+            if let Some(cursor) = &stream.stream.cursor {
+                let name = stream.stream.name.clone();
+                let before = position.streams.get(&name).cloned().unwrap_or_default();
+                committer.report.bookmarks.insert(name, Bookmark::before(cursor.clone(), &before));
+            }
             match self.plan_one(committer, &loaded, &catalog, stream, &mut position, &request).await {
                 Ok(plan) => planned.push(plan),
                 // One stream that cannot be planned must not stop the others; its position stays as it was.
@@ -240,7 +279,11 @@ impl Worker {
             events,
             cancel,
         };
-        failures.extend(drive(readers, tasks, collecting, committer, closed_rx).await?);
+        let driven = drive(readers, tasks, collecting, committer, closed_rx).await;
+        for (stream, bookmark) in &mut committer.report.bookmarks {
+            bookmark.now(&committer.committed.1.streams.get(stream).cloned().unwrap_or_default());
+        }
+        failures.extend(driven?);
         Ok(failures)
     }
 

@@ -103,6 +103,7 @@ impl Plugin {
         let mut store = self.store(call, session, &secrets, reading, cpu)?;
         let meter = store.data().meter.clone();
         let running = self.runtime.enter();
+        let counted = self.runtime.stats().begin(&store.data().plugin);
         // A panic of the host's own functions is a defect of ours, and ends this call only.
         let caught = AssertUnwindSafe(meter.charge(work(&mut store))).catch_unwind();
         let ended = tokio::time::timeout(wall, caught).await;
@@ -113,7 +114,7 @@ impl Plugin {
             Err(_elapsed) => None,
         };
         let guest = store.data();
-        match ended {
+        let result = match ended {
             Some(Ok(Ok(value))) => match guest.reading.as_ref().and_then(Reading::failed) {
                 // The guest returned `ok` over an error of the sink.
                 Some(failure) => Err(PluginError::Connector(failure.clone())),
@@ -127,7 +128,9 @@ impl Plugin {
                 limit: deadline_name(call),
                 milliseconds: wall.as_millis() as u64,
             }),
-        }
+        };
+        counted.ended(meter.used(), guest.memory.used_bytes(), result.as_ref().err());
+        result
     }
 
     fn store(

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, Strategy, WasmFeatures};
 
-use crate::{error::PluginError, limits::Limits};
+use crate::{error::PluginError, limits::Limits, stats::Stats};
 
 /// Time between two looks at whether a computing guest should yield or stop.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -90,6 +90,7 @@ pub(crate) fn code_digest(engine: &Engine) -> String {
 pub(crate) struct Runtime {
     engine: Engine,
     clock: Arc<Clock>,
+    stats: Arc<Stats>,
 }
 
 /// The clock rests while no guest runs, so that an idle host does not wake 200 times a second.
@@ -115,11 +116,16 @@ impl Runtime {
             .name("thimble-epoch".into())
             .spawn(move || tick(&for_thread, &weak))
             .map_err(|error| PluginError::runtime("start its clock", error))?;
-        Ok(Self { engine, clock })
+        Ok(Self { engine, clock, stats: Arc::default() })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// What plugins used.
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Keeps the clock going until the guard is dropped.

@@ -23,6 +23,7 @@ use crate::{
     error::PluginError,
     files, inspect,
     limits::Limits,
+    stats::PluginStats,
 };
 
 /// How the host runs plugins.
@@ -124,6 +125,11 @@ impl PluginHost {
             }
         }
         loaded
+    }
+
+    /// What plugins used since the process began, by the name that each gives itself.
+    pub fn stats(&self) -> std::collections::BTreeMap<String, PluginStats> {
+        self.runtime.stats().snapshot()
     }
 
     /// Removes a plugin. Calls under way go on to their end.

@@ -22,6 +22,7 @@ mod memory;
 mod meter;
 mod reading;
 pub mod secrets;
+mod stats;
 mod wasi;
 
 pub use compile::{CompilerCommand, compile_child_main};
@@ -34,3 +35,4 @@ pub use host::{Installed, PluginHost, PluginSettings};
 pub use limits::Limits;
 pub use log::{LogLevel, LogSink};
 pub use secrets::Secrets;
+pub use stats::PluginStats;

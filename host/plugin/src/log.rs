@@ -40,6 +40,11 @@ impl fmt::Display for LogLevel {
 pub trait LogSink: Send + Sync {
     /// Takes one line without a line feed.
     fn line(&self, level: LogLevel, message: &str);
+
+    /// Takes note that the policy refused traffic to `host`. The line of the log comes besides.
+    fn denied(&self, host: &str, message: &str) {
+        let _ = (host, message);
+    }
 }
 
 /// Limits of the lines of one instance.
@@ -62,6 +67,9 @@ impl Default for LogLimits {
 
 /// What is appended to a line that was cut; part of its length.
 const CUT_MARK: &str = "…";
+
+/// Longest host and longest sentence of a denial.
+const DENIAL_BYTES: usize = 512;
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
@@ -196,6 +204,12 @@ impl LogSink for LimitedLog {
     fn line(&self, level: LogLevel, message: &str) {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         limiter.line((self.clock)(), level, message, &self.secrets, &*self.sink);
+    }
+
+    /// Not limited, as whoever takes it counts each host once; scrubbed, as a guest may spell a secret in a host.
+    fn denied(&self, host: &str, message: &str) {
+        let clean = |text| clean(text, DENIAL_BYTES, &self.secrets);
+        self.sink.denied(&clean(host), &clean(message));
     }
 }
 

@@ -51,6 +51,11 @@ impl MemoryLimiter {
         }
     }
 
+    /// Bytes of all memories together; they never shrink.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     /// The last refusal, which explains a trap that follows it.
     pub(crate) fn denied(&self) -> Option<Denied> {
         self.denied

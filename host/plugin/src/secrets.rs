@@ -287,7 +287,8 @@ fn spellings(value: &str) -> Vec<String> {
     if value.len() < SCRUBBED_BYTES {
         return Vec::new();
     }
-    let mut all = vec![value.to_owned(), percent(value), json(value)];
+    // Hosts are brought to lower case before anything is said of them.
+    let mut all = vec![value.to_owned(), percent(value), json(value), value.to_ascii_lowercase()];
     // A key of many lines is printed line by line.
     all.extend(value.lines().map(str::trim).filter(|line| line.len() >= SCRUBBED_PIECE_BYTES).map(str::to_owned));
     for engine in [&general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE_NO_PAD] {

@@ -2,6 +2,13 @@
 //!
 //! Owns the key types and their formats. Must never print, log or serialize a key, and never use
 //! the host key itself as a cipher key: each purpose has its own derived key.
+//!
+//! [`Keys`] is what the rest of the host holds: a ring of host keys of which the first wraps and all unwrap, so that
+//! the host key can be changed while everything runs. [`seal_fields`] and [`open_fields`] keep the secret settings of
+//! one row of the control database.
+
+mod fields;
+mod ring;
 
 use chacha20poly1305::{
     ChaCha20Poly1305, KeyInit, Nonce,
@@ -10,6 +17,12 @@ use chacha20poly1305::{
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
+
+pub use fields::{
+    MAX_SEALED_FIELDS, MAX_SEALED_ROW_BYTES, SecretFields, SecretRow, open_fields, rewrap_fields, seal_fields,
+    sealed_under,
+};
+pub use ring::{KeyId, KeyRing, KeySource, Keys, MAX_HOST_KEYS, Purpose};
 
 /// Length of every key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -20,8 +33,11 @@ const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 /// First byte of every sealed value, so that the format can change.
 const FORMAT: u8 = 1;
+/// First byte of a wrapped key that says under which host key it is; format 1 did not.
+const WRAPPED_FORMAT: u8 = 2;
 const OVERHEAD: usize = 1 + NONCE_BYTES + TAG_BYTES;
 
+const ID_PURPOSE: &str = "name host keys";
 const WRAP_PURPOSE: &str = "wrap data keys";
 const SEAL_PURPOSE: &str = "seal small values";
 
@@ -34,6 +50,14 @@ pub enum EnvelopeError {
     /// Another key, another place, or changed bytes.
     #[error("the encrypted value cannot be opened: it was changed, moved, or written under another host key")]
     Unopenable,
+    /// The key that is needed was removed, or this host never had it.
+    #[error("the encrypted value was written under the host key {0}, which is not in this host's key file")]
+    UnknownKey(KeyId),
+    /// A row keeps its secrets in pieces; there are too many, or they are too long together.
+    #[error(
+        "the secrets of {0} are more than are kept for one: at most {MAX_SEALED_FIELDS} settings and {MAX_SEALED_ROW_BYTES} bytes"
+    )]
+    TooMany(String),
     /// Only small values are sealed in one piece.
     #[error("a value of {0} bytes is too large to be sealed at once: the limit is {MAX_SEALED_BYTES} bytes")]
     TooLarge(usize),
@@ -48,7 +72,7 @@ pub enum EnvelopeError {
 #[derive(Clone)]
 pub struct HostKey([u8; KEY_BYTES]);
 
-/// The key of one segment; travels only wrapped. Zeroed when dropped.
+/// The key of one segment or one row of secrets; travels only wrapped. Zeroed when dropped.
 #[derive(Clone)]
 pub struct DataKey([u8; KEY_BYTES]);
 
@@ -103,14 +127,28 @@ impl HostKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// Encrypts a data key, bound to `aad`.
-    pub fn wrap(&self, key: &DataKey, aad: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        self.encrypt(WRAP_PURPOSE, aad, &key.0)
+    /// Names the key without telling anything of it.
+    pub fn id(&self) -> KeyId {
+        let mut digest = self.derive(ID_PURPOSE);
+        let id = KeyId::of(&digest);
+        digest.zeroize();
+        id
     }
 
-    /// Opens what [`wrap`](Self::wrap) made with the same `aad`.
+    /// Encrypts a data key, bound to `aad`. The key's own id stands in front.
+    pub fn wrap(&self, key: &DataKey, aad: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+        let body = self.encrypt(WRAP_PURPOSE, aad, &key.0)?;
+        Ok([&[WRAPPED_FORMAT][..], &self.id().0, &body[1..]].concat())
+    }
+
+    /// Opens what [`wrap`](Self::wrap) made with the same `aad`, or what an earlier version made without an id.
     pub fn unwrap_key(&self, wrapped: &[u8], aad: &[u8]) -> Result<DataKey, EnvelopeError> {
-        let mut plain = self.decrypt(WRAP_PURPOSE, aad, wrapped)?;
+        let body = match wrapped_under(wrapped) {
+            Some(id) if id != self.id() => return Err(EnvelopeError::UnknownKey(id)),
+            Some(_) => [&[FORMAT][..], &wrapped[1 + KeyId::BYTES..]].concat(),
+            None => wrapped.to_vec(),
+        };
+        let mut plain = self.decrypt(WRAP_PURPOSE, aad, &body)?;
         let key = <[u8; KEY_BYTES]>::try_from(plain.as_slice()).map_err(|_| EnvelopeError::Unopenable);
         plain.zeroize();
         key.map(DataKey)
@@ -143,28 +181,58 @@ impl HostKey {
     /// Format byte, random nonce, ciphertext, tag. Random 96-bit nonces are safe for the few (below 2^32)
     /// small values that one host key ever protects.
     fn encrypt(&self, purpose: &str, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let nonce: [u8; NONCE_BYTES] = random()?;
-        let body = self
-            .cipher(purpose)
-            .encrypt(&Nonce::from(nonce), Payload { msg, aad })
-            .expect("the value is far below the cipher's limit of 256 GiB");
-        Ok([&[FORMAT][..], &nonce, &body].concat())
+        encrypt(&self.cipher(purpose), aad, msg)
     }
 
     fn decrypt(&self, purpose: &str, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let (&format, rest) = sealed.split_first().ok_or(EnvelopeError::Unopenable)?;
-        let (nonce, msg) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeError::Unopenable)?;
-        if format != FORMAT {
-            return Err(EnvelopeError::Unopenable);
-        }
-        self.cipher(purpose).decrypt(&Nonce::from(*nonce), Payload { msg, aad }).map_err(|_| EnvelopeError::Unopenable)
+        decrypt(&self.cipher(purpose), aad, sealed)
     }
 }
 
+/// The id of the host key that a data key is wrapped under; `None` where the form is older than ids.
+pub fn wrapped_under(wrapped: &[u8]) -> Option<KeyId> {
+    let (&format, rest) = wrapped.split_first()?;
+    let id = rest.first_chunk::<{ KeyId::BYTES }>()?;
+    (format == WRAPPED_FORMAT).then_some(KeyId(*id))
+}
+
+fn encrypt(cipher: &ChaCha20Poly1305, aad: &[u8], msg: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let nonce: [u8; NONCE_BYTES] = random()?;
+    let body = cipher
+        .encrypt(&Nonce::from(nonce), Payload { msg, aad })
+        .expect("the value is far below the cipher's limit of 256 GiB");
+    Ok([&[FORMAT][..], &nonce, &body].concat())
+}
+
+fn decrypt(cipher: &ChaCha20Poly1305, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let (&format, rest) = sealed.split_first().ok_or(EnvelopeError::Unopenable)?;
+    let (nonce, msg) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeError::Unopenable)?;
+    if format != FORMAT {
+        return Err(EnvelopeError::Unopenable);
+    }
+    cipher.decrypt(&Nonce::from(*nonce), Payload { msg, aad }).map_err(|_| EnvelopeError::Unopenable)
+}
+
 impl DataKey {
-    /// A new random key, for one segment.
+    /// A new random key, for one segment or one row.
     pub fn generate() -> Result<Self, EnvelopeError> {
         random().map(Self)
+    }
+
+    /// Encrypts a small value, bound to `aad`. A key that seals values must not encrypt a segment.
+    fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+        if plaintext.len() > MAX_SEALED_BYTES {
+            return Err(EnvelopeError::TooLarge(plaintext.len()));
+        }
+        encrypt(&ChaCha20Poly1305::new(&self.0.into()), aad, plaintext)
+    }
+
+    /// Opens what [`seal`](Self::seal) made with the same `aad`.
+    fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+        if sealed.len() > MAX_SEALED_BYTES + OVERHEAD {
+            return Err(EnvelopeError::TooLarge(sealed.len()));
+        }
+        decrypt(&ChaCha20Poly1305::new(&self.0.into()), aad, sealed)
     }
 
     /// The key's bytes, for the cipher only.
@@ -224,6 +292,23 @@ mod tests {
         assert_eq!(key(1).unwrap_key(&wrapped, b"segment 1").unwrap().expose(), data.expose());
         assert!(unopenable(key(1).unwrap_key(&wrapped, b"segment 2")));
         assert!(unopenable(key(1).open(b"segment 1", &wrapped)), "a wrapped key must not open as a value");
+        assert_eq!(wrapped_under(&wrapped), Some(key(1).id()));
+        assert_eq!(key(2).unwrap_key(&wrapped, b"segment 1").err(), Some(EnvelopeError::UnknownKey(key(1).id())));
+        for at in 0..wrapped.len() {
+            let mut changed = wrapped.clone();
+            changed[at] ^= 1;
+            assert!(key(1).unwrap_key(&changed, b"segment 1").is_err(), "flipped byte {at}");
+            assert!(key(1).unwrap_key(&wrapped[..at], b"segment 1").is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn keys_that_were_wrapped_before_there_were_ids_still_open() {
+        let data = DataKey::generate().unwrap();
+        let old = key(1).encrypt(WRAP_PURPOSE, b"segment 1", &data.0).unwrap();
+        assert_eq!(wrapped_under(&old), None);
+        assert_eq!(key(1).unwrap_key(&old, b"segment 1").unwrap().expose(), data.expose());
+        assert!(unopenable(key(2).unwrap_key(&old, b"segment 1")));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //!
 //! Must never put a setting's value into an error: it may be a secret.
 
-use std::sync::Arc;
-
 use jsonschema::{PatternOptions, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 use thimble_control::SecretSealer;
-use thimble_pipeline::{SECRET_MARK, split_secrets};
+use thimble_pipeline::{SECRET_MARK, join_secrets, split_secrets};
 use thimble_plugin::secrets::secret_fields;
-use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
+use thimble_record::{
+    ErrorKind, Failure,
+    envelope::{Keys, SecretRow},
+};
 use thimble_store::SealedSecrets;
 
 use crate::config::Problem;
@@ -19,30 +20,32 @@ use crate::config::Problem;
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
 /// Seals configurations for the API and for the command line.
-pub struct Sealer(pub Arc<HostKey>);
+pub struct Sealer(pub Keys);
 
 impl SecretSealer for Sealer {
     fn seal(
         &self,
-        connection: &ConnectionId,
+        row: &SecretRow,
         config_schema: &Value,
         config: Value,
         stored: Option<&SealedSecrets>,
     ) -> Result<(Value, SealedSecrets), Failure> {
-        check(connection, config_schema, &config)?;
-        split_secrets(config, config_schema, connection, &self.0, stored)
+        check(row, config_schema, &config)?;
+        split_secrets(config, config_schema, row, &self.0, stored)
+    }
+
+    fn open(&self, row: &SecretRow, config: Value, stored: &SealedSecrets) -> Result<Value, Failure> {
+        join_secrets(config, row, &self.0, stored)
     }
 }
 
-/// Checks a configuration against its plugin's schema. Marks of stored secrets stand for any value.
-pub fn check(connection: &ConnectionId, schema: &Value, config: &Value) -> Result<(), Failure> {
+/// Checks a configuration against its schema. Marks of stored secrets stand for any value.
+pub fn check(row: &SecretRow, schema: &Value, config: &Value) -> Result<(), Failure> {
     let validator = jsonschema::options()
         .offline()
         .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
         .build(schema)
-        .map_err(|error| {
-            Failure::system(format!("connection {connection}: its plugin's schema cannot be used: {}", error.masked()))
-        })?;
+        .map_err(|error| Failure::system(format!("{row}: its schema cannot be used: {}", error.masked())))?;
     let marked: Vec<String> = secret_fields(schema, config)
         .into_iter()
         .filter(|pointer| config.pointer(pointer).is_some_and(|value| value.get(SECRET_MARK).is_some()))
@@ -64,7 +67,7 @@ pub fn check(connection: &ConnectionId, schema: &Value, config: &Value) -> Resul
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    Err(Failure::new(ErrorKind::Config, format!("connection {connection}: {}{more}", sentence(first, schema))))
+    Err(Failure::new(ErrorKind::Config, format!("{row}: {}{more}", sentence(first, schema))))
 }
 
 /// What is wrong, without the value.
@@ -111,6 +114,7 @@ fn known_keys(schema: &Value, path: &str) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
+    use thimble_record::envelope::HostKey;
 
     use super::*;
 
@@ -129,7 +133,7 @@ mod tests {
     }
 
     fn told(config: &Value) -> String {
-        check(&ConnectionId::new("c").unwrap(), &schema(), config).unwrap_err().message
+        check(&SecretRow::connection("default", "c"), &schema(), config).unwrap_err().message
     }
 
     #[test]
@@ -155,19 +159,20 @@ mod tests {
 
     #[test]
     fn marks_stand_for_stored_secrets() {
-        let id = ConnectionId::new("c").unwrap();
+        let id = SecretRow::connection("default", "c");
         let config = json!({ "url": "x", "password": { "$secret": true } });
         check(&id, &schema(), &config).unwrap();
-        let key = Sealer(Arc::new(HostKey::generate().unwrap()));
+        let key = Sealer(HostKey::generate().unwrap().into());
         let (plain, sealed) = key.seal(&id, &schema(), json!({ "url": "x", "password": "hunter2" }), None).unwrap();
         assert_eq!(plain, config);
         let kept = key.seal(&id, &schema(), plain, Some(&sealed)).unwrap();
         assert_eq!(kept.0, config);
+        assert_eq!(key.open(&id, kept.0, &kept.1).unwrap(), json!({ "url": "x", "password": "hunter2" }));
     }
 
     #[test]
     fn a_schema_that_points_elsewhere_is_refused() {
-        let id = ConnectionId::new("c").unwrap();
+        let id = SecretRow::connection("default", "c");
         let schema = json!({ "$ref": "http://127.0.0.1:1/schema.json" });
         assert_eq!(check(&id, &schema, &json!({})).unwrap_err().kind, ErrorKind::System);
     }

@@ -2,14 +2,20 @@
 //!
 //! The file decides: what it holds replaces what is stored. Connections that it does not hold stay.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use thimble_control::SecretSealer;
-use thimble_record::{ConnectionId, envelope::HostKey};
-use thimble_store::{ConnectionRow, Store, StoreError};
+use thimble_record::{
+    ConnectionId,
+    envelope::{Keys, SecretRow},
+};
+use thimble_store::{ConnectionRow, DEFAULT_WORKSPACE, Store, StoreError};
 
-use crate::{config::Connection, connection_config::Sealer, context::connection_id, exit::CliError};
+use crate::{
+    config::Connection,
+    connection_config::Sealer,
+    context::connection_id,
+    exit::{CliError, Exit},
+};
 
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -25,7 +31,7 @@ pub enum Applied {
 /// Secrets cannot be compared, because each sealing differs: a connection with secrets counts as updated.
 pub async fn apply(
     store: &Store,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     name: &str,
     wanted: &Connection,
     now_ms: i64,
@@ -37,7 +43,7 @@ pub async fn apply(
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let row = row(id, wanted, &plugin.config_schema, key, stored.as_ref())?;
+    let row = row(id, wanted, &plugin.config_schema, keys, stored.as_ref())?;
     if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
         return Ok(Applied::Unchanged);
     }
@@ -51,19 +57,22 @@ fn row(
     id: ConnectionId,
     wanted: &Connection,
     schema: &Value,
-    key: &Arc<HostKey>,
+    keys: &Keys,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, CliError> {
-    let Connection { plugin, config, streams, destination: _ } = wanted;
-    let sealer = Sealer(Arc::clone(key));
+    let Connection { plugin, config, streams, freshness, .. } = wanted;
+    let freshness = freshness.as_ref().map(|objective| i64::try_from(objective.millis()).unwrap_or(i64::MAX));
+    let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
-    let (config, secrets) = sealer.seal(&id, schema, config.clone(), old.map(|stored| &stored.secrets))?;
+    let workspace = stored.map_or(DEFAULT_WORKSPACE, |stored| stored.workspace.as_str());
+    let secrets_of = SecretRow::connection(workspace, id.as_str());
+    let (config, secrets) = sealer.seal(&secrets_of, schema, config.clone(), old.map(|stored| &stored.secrets))?;
     // A catalog is of the source that was asked.
     let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
     // What the file does not speak of stays.
     let kept = stored.cloned().unwrap_or_else(|| ConnectionRow::new(id, plugin.clone(), Value::Null));
-    Ok(ConnectionRow {
+    let mut row = ConnectionRow {
         plugin: plugin.clone(),
         source: None,
         config,
@@ -71,8 +80,18 @@ fn row(
         streams: streams.clone(),
         destination: wanted.destination.as_ref().map(|name| json!({ "name": name })),
         catalog,
+        // What its schedules rest for may have been put right in the file.
+        paused: kept.paused && kept.paused_why.is_none(),
+        paused_why: None,
+        freshness_ms: freshness.or(kept.freshness_ms),
         ..kept
-    })
+    };
+    let scheduled = wanted.schedules();
+    scheduled
+        .validate(&row)
+        .map_err(|reason| CliError::new(Exit::Usage, format!("connection {}: {reason}", row.id)))?;
+    scheduled.write(&mut row);
+    Ok(row)
 }
 
 /// Whether storing `row` would change nothing.
@@ -82,6 +101,11 @@ fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
         && stored.config == row.config
         && stored.streams == row.streams
         && stored.destination == row.destination
+        && stored.schedule == row.schedule
+        && stored.stream_schedules == row.stream_schedules
+        && stored.retry == row.retry
+        && stored.max_duration_ms == row.max_duration_ms
+        && stored.freshness_ms == row.freshness_ms
         && !holds_mark(&row.config)
 }
 

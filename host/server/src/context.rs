@@ -4,20 +4,25 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use thimble_record::ConnectionId;
-use thimble_store::{Store, StoreError};
+use thimble_record::{ConnectionId, envelope::Keys};
+use thimble_store::{ServerSettings, Store, StoreError};
 
 use crate::{
     cli::Global,
     config::{self, Config, DEFAULT_DATA},
     data_folder::DataFolder,
     exit::{CliError, Exit},
+    key_file::KeyFile,
     output::Output,
     telemetry,
 };
+
+/// Names the file with the host keys; outranks the configuration file.
+pub const KEY_FILE_VARIABLE: &str = "THIMBLE_HOST_KEY_FILE";
 
 /// Everything that a command starts from.
 pub struct Context {
@@ -34,7 +39,7 @@ impl Context {
         let (config, config_file, data) = load_config(global)?;
         let chosen = config.log != config::Log::default();
         let level = global.log_level.as_deref().or(if chosen { None } else { default_level });
-        telemetry::start(&config.log, level)?;
+        telemetry::start(&config.log, &config.telemetry, level)?;
         Ok(Self { config, config_file, data: DataFolder::open(&data)?, output })
     }
 
@@ -50,9 +55,32 @@ impl Context {
         Self::create(global, output, Some("warn"))
     }
 
-    /// Opens the control database.
+    /// The file with the host keys: the one that the configuration names must be there, the data folder's is made.
+    pub fn key_file(&self) -> Result<KeyFile, CliError> {
+        let chosen =
+            std::env::var_os(KEY_FILE_VARIABLE).map(PathBuf::from).or_else(|| self.config.host_key_file.clone());
+        match chosen {
+            Some(file) => KeyFile::open(&file, false),
+            None => KeyFile::open(&self.data.key_file(), true),
+        }
+    }
+
+    /// The host keys, as that file has them at each use.
+    pub fn keys(&self) -> Result<Keys, CliError> {
+        Ok(Keys::new(Arc::new(self.key_file()?)))
+    }
+
+    /// Opens the control database: the one that the configuration names, or the data folder's.
     pub async fn store(&self) -> Result<Store, CliError> {
-        Ok(Store::open(&self.data.database()).await?)
+        let config::ControlStore { url, password, ca_file, max_connections } = &self.config.store;
+        let Some(url) = url else { return Ok(Store::open(&self.data.database()).await?) };
+        let settings = ServerSettings {
+            url: url.clone(),
+            password: password.clone(),
+            ca_file: ca_file.clone(),
+            max_connections: *max_connections,
+        };
+        Ok(Store::connect(&settings).await?)
     }
 
     /// Threads for the runtime.

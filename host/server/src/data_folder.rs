@@ -10,12 +10,9 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use thimble_record::envelope::HostKey;
+use thimble_control::SecretToken;
 
 use crate::exit::{CliError, Exit};
-
-/// Random bytes of a token, before it is written in hex.
-const TOKEN_BYTES: usize = 32;
 
 /// Longest secret file that is read.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -78,28 +75,23 @@ impl DataFolder {
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// The key that wraps everything else; made at the first use.
-    pub fn host_key(&self) -> Result<HostKey, CliError> {
-        let file = self.root.join("host.key");
-        let damaged = |what: String| {
-            let message = format!("the host key in {} cannot be used: {what}", file.display());
-            CliError::new(Exit::Usage, message)
-                .hint("restore the file from a backup: what it encrypted is lost without it")
-        };
-        let make = || match HostKey::generate() {
-            Ok(key) => Ok(format!("{}\n", key.expose_hex()).into_bytes()),
-            Err(error) => Err(CliError::new(Exit::Failed, error.to_string())),
-        };
-        let (bytes, _) = read_or_create(&file, make, MAX_SECRET_BYTES)?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
-        HostKey::from_hex(text).map_err(|error| damaged(error.to_string()))
+    /// Where the host keys are unless the operator says otherwise.
+    pub fn key_file(&self) -> PathBuf {
+        self.root.join("host.key")
     }
 
-    /// The token of the API, the file it is in, and whether it was made now.
-    pub fn api_token(&self, chosen: Option<&Path>) -> Result<(SecretString, PathBuf, bool), CliError> {
-        let file = chosen.map_or_else(|| self.root.join("api-token"), Path::to_owned);
-        let make = || random().map(|key| format!("{}\n", hex::encode(key)).into_bytes());
-        let (bytes, made) = read_or_create(&file, make, MAX_SECRET_BYTES)?;
+    /// Where the first token is.
+    pub fn token_file(&self, chosen: Option<&Path>) -> PathBuf {
+        chosen.map_or_else(|| self.root.join("api-token"), Path::to_owned)
+    }
+
+    /// The token in that file, and whether it was made now.
+    pub fn api_token(&self, file: &Path) -> Result<(SecretString, bool), CliError> {
+        let make = || match SecretToken::generate() {
+            Ok(token) => Ok(format!("{}\n", token.expose()).into_bytes()),
+            Err(error) => Err(CliError::new(Exit::Failed, format!("the system gives no random bytes: {error}"))),
+        };
+        let (bytes, made) = read_or_create(file, make, MAX_SECRET_BYTES)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| CliError::new(Exit::Usage, format!("the token in {} is not text", file.display())))?;
         let token = SecretString::from(text.trim());
@@ -107,20 +99,13 @@ impl DataFolder {
             let message = format!("the token in {} has less than 16 characters", file.display());
             return Err(CliError::new(Exit::Usage, message).hint("remove the file, and a new token is made"));
         }
-        Ok((token, file, made))
+        Ok((token, made))
     }
-}
-
-fn random() -> Result<[u8; TOKEN_BYTES], CliError> {
-    let mut key = [0; TOKEN_BYTES];
-    getrandom::fill(&mut key)
-        .map_err(|error| CliError::new(Exit::Failed, format!("the system gives no random bytes: {error}")))?;
-    Ok(key)
 }
 
 /// Reads a secret file, or makes it with mode 0600. Two processes that start together read the same bytes:
 /// the content is written to a file of its own and linked, and the loser of the race reads the winner's.
-fn read_or_create(
+pub fn read_or_create(
     file: &Path,
     make: impl FnOnce() -> Result<Vec<u8>, CliError>,
     limit: u64,
@@ -144,7 +129,8 @@ fn read_or_create(
     }
 }
 
-fn read_secret(file: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+/// The bytes of a secret file, `limit` of them at most.
+pub fn read_secret(file: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let opened = fs::File::open(file)?;
     let mode = opened.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -159,6 +145,7 @@ fn read_secret(file: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::key_file::KeyFile;
 
     #[test]
     fn folder_and_secrets_are_private_and_made_once() {
@@ -166,14 +153,15 @@ mod tests {
         let root = temporary.path().join("a/data");
         let folder = DataFolder::open(&root).unwrap();
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
-        folder.host_key().unwrap();
+        KeyFile::open(&folder.key_file(), true).unwrap();
         let key = fs::read(root.join("host.key")).unwrap();
-        folder.host_key().unwrap();
+        KeyFile::open(&folder.key_file(), true).unwrap();
         assert_eq!(fs::read(root.join("host.key")).unwrap(), key);
         assert_eq!(fs::metadata(root.join("host.key")).unwrap().permissions().mode() & 0o777, 0o600);
-        let (first, file, made) = folder.api_token(None).unwrap();
-        assert!(made && first.expose_secret().len() == 64);
-        let (second, _, made) = folder.api_token(None).unwrap();
+        let file = folder.token_file(None);
+        let (first, made) = folder.api_token(&file).unwrap();
+        assert!(made && first.expose_secret().starts_with(thimble_control::TOKEN_PREFIX));
+        let (second, made) = folder.api_token(&file).unwrap();
         assert!(!made && first.expose_secret() == second.expose_secret());
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         let left: Vec<_> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -185,8 +173,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(temporary.path()).unwrap();
         fs::write(temporary.path().join("host.key"), b"short").unwrap();
-        assert!(folder.host_key().err().unwrap().message.contains("host.key cannot be used"));
+        assert!(KeyFile::open(&folder.key_file(), true).err().unwrap().message.contains("host.key cannot be used"));
         fs::write(temporary.path().join("api-token"), b"short\n").unwrap();
-        assert!(folder.api_token(None).unwrap_err().message.contains("less than 16"));
+        assert!(folder.api_token(&folder.token_file(None)).unwrap_err().message.contains("less than 16"));
     }
 }

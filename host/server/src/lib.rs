@@ -9,8 +9,14 @@ pub mod connection_config;
 pub mod connections;
 pub mod context;
 pub mod data_folder;
+mod destinations;
 pub mod exit;
+pub mod first_token;
+pub mod key_file;
 pub mod memory;
+pub mod metrics;
+pub mod observing;
+pub mod outbound;
 pub mod output;
 pub mod progress;
 pub mod prompt;
@@ -37,7 +43,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let output = Output { format: cli.global.output, quiet: cli.global.quiet };
-    match commands::dispatch(cli.command, &cli.global, output) {
+    let ended = commands::dispatch(cli.command, &cli.global, output);
+    telemetry::stop();
+    match ended {
         Ok(exit) => exit,
         Err(error) => {
             output.error(&error);

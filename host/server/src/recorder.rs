@@ -3,7 +3,7 @@
 //! The sink never blocks; a task writes in intervals. Must never hold more than a bounded number of lines.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,6 +22,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Lines that wait to be written; further ones are dropped and counted.
 const MAX_WAITING_LINES: usize = 4096;
 
+/// Hosts of one run whose denial stands in the audit log; the denials of further ones are in the run's log only.
+const MAX_DENIED_HOSTS: usize = 100;
+
 /// Takes the events of one run.
 #[derive(Default)]
 pub struct Recorder {
@@ -34,6 +37,10 @@ struct Waiting {
     dropped: u64,
     streams: BTreeMap<String, serde_json::Value>,
     moved: bool,
+    /// Every host that was denied to the run.
+    denied: BTreeSet<String>,
+    /// Denials that are not in the audit log yet: host and sentence.
+    to_audit: Vec<(String, String)>,
 }
 
 impl Recorder {
@@ -51,8 +58,28 @@ impl Recorder {
         waiting.lines.push(LogLine { at: now_ms(), level, source: source.into(), message });
     }
 
+    /// Once for each host: a connector that tries again and again must not fill the audit log.
+    fn denied(&self, host: String, message: String) {
+        let mut waiting = self.lock();
+        if waiting.denied.len() < MAX_DENIED_HOSTS && waiting.denied.insert(host.clone()) {
+            waiting.to_audit.push((host, message));
+        }
+    }
+
+    async fn audit(&self, store: &Store, run: &RunId) {
+        let waiting = std::mem::take(&mut self.lock().to_audit);
+        for (host, message) in waiting {
+            let detail = json!({ "run": run, "message": message });
+            let noted = store.append_audit("run", "egress.denied", &host, &detail, now_ms()).await;
+            if let Err(error) = noted {
+                tracing::warn!(%run, error = %error.failure(), "a denial cannot be noted in the audit log");
+            }
+        }
+    }
+
     /// Writes what waits. A run's log is worth no failure of the run.
     async fn write(&self, store: &Store, run: &RunId) {
+        self.audit(store, run).await;
         let (mut lines, dropped, progress) = {
             let mut waiting = self.lock();
             let moved = std::mem::take(&mut waiting.moved);
@@ -84,6 +111,7 @@ impl EventSink for Recorder {
                 waiting.streams.insert(stream, progress);
                 waiting.moved = true;
             }
+            RunEvent::EgressDenied { host, message } => self.denied(host, message),
             RunEvent::Retrying { stream, partition, wait_ms, failure } => {
                 let message =
                     format!("stream {stream}, partition {partition}: {failure}; trying again in {wait_ms} ms");
@@ -205,6 +233,25 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(20), recorded).await.unwrap().unwrap();
         assert!(ended.status.finished());
         assert!(!store.logs(&run.id, 0, 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_denied_host_stands_once_in_the_audit_log_and_not_too_many_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
+        let run = store.start(&NewRun::install("x", Trigger::Manual), "me", 60_000, now_ms()).await.unwrap();
+        let recorder = Recorder::default();
+        let deny = |host: String| recorder.event(RunEvent::EgressDenied { host, message: "not granted".into() });
+        (0..3).for_each(|_| deny("a.example".into()));
+        recorder.write(&store, &run.id).await;
+        deny("a.example".into());
+        (0..MAX_DENIED_HOSTS + 5).for_each(|n| deny(format!("{n}.example")));
+        recorder.write(&store, &run.id).await;
+        let rows = store.audit(1_000, None).await.unwrap();
+        let denied: Vec<_> = rows.iter().filter(|row| row.action == "egress.denied").collect();
+        assert_eq!(denied.len(), MAX_DENIED_HOSTS);
+        assert_eq!(denied.iter().filter(|row| row.subject == "a.example").count(), 1);
+        assert_eq!(denied[0].detail["run"], run.id.0.as_str());
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Stage {
             SegmentId { connection: connection.clone(), epoch, seq, stream: stream.to_owned(), number: segment.number };
         let key = hex::decode(&segment.wrapped_key)
             .map_err(|_| thimble_record::envelope::EnvelopeError::Unopenable)
-            .and_then(|wrapped| self.key.unwrap_key(&wrapped, &segment_aad(&id)))
+            .and_then(|wrapped| self.keys.unwrap_key(&wrapped, &segment_aad(&id)))
             .map_err(|source| StageError::Key { path: segment.path.clone(), source })?;
         let found = match self.store.get(&Path::from(segment.path.as_str())).await {
             Ok(found) => found,

@@ -17,7 +17,7 @@ mod writer;
 use std::{collections::BTreeMap, sync::Arc};
 
 use object_store::ObjectStore;
-use thimble_record::{BatchSeq, ConnectionId, Epoch, StreamSchema, envelope::HostKey};
+use thimble_record::{BatchSeq, ConnectionId, Epoch, StreamSchema, envelope::Keys};
 
 pub use error::StageError;
 pub use limits::{CHUNK_BYTES, PUT_ATTEMPTS, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
@@ -40,7 +40,7 @@ pub struct SegmentId {
 #[derive(Clone)]
 pub struct Stage {
     store: Arc<dyn ObjectStore>,
-    key: HostKey,
+    keys: Keys,
 }
 
 impl Stage {
@@ -49,17 +49,17 @@ impl Stage {
     /// Options: for `file`, `fsync` (default `true`); for `s3`, the settings of object_store's `AmazonS3ConfigKey`
     /// and `ClientConfigKey` (`endpoint`, `region`, `access_key_id`, `secret_access_key`, `allow_http`, `timeout`, …).
     /// What is not given is taken from the `AWS_*` environment variables.
-    pub fn open(url: &str, options: &BTreeMap<String, String>, key: HostKey) -> Result<Self, StageError> {
-        Ok(Self::with_store(objects::open(url, options)?, key))
+    pub fn open(url: &str, options: &BTreeMap<String, String>, keys: impl Into<Keys>) -> Result<Self, StageError> {
+        Ok(Self::with_store(objects::open(url, options)?, keys))
     }
 
     /// Uses a store that was made elsewhere. It must support conditional creation.
-    pub fn with_store(store: Arc<dyn ObjectStore>, key: HostKey) -> Self {
-        Self { store, key }
+    pub fn with_store(store: Arc<dyn ObjectStore>, keys: impl Into<Keys>) -> Self {
+        Self { store, keys: keys.into() }
     }
 
     /// Starts a segment. CPU only; nothing is stored before [`put`](Self::put).
     pub fn writer(&self, id: SegmentId, schema: &StreamSchema) -> Result<SegmentWriter, StageError> {
-        SegmentWriter::new(id, schema, &self.key)
+        SegmentWriter::new(id, schema, &self.keys)
     }
 }

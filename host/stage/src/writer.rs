@@ -13,7 +13,7 @@ use parquet::{
 };
 use thimble_record::{
     Checksum, DataType, SegmentRef, StreamSchema,
-    envelope::{DataKey, HostKey},
+    envelope::{DataKey, Keys},
 };
 
 use crate::{
@@ -50,10 +50,10 @@ impl FinishedSegment {
 }
 
 impl SegmentWriter {
-    pub(crate) fn new(id: SegmentId, schema: &StreamSchema, host_key: &HostKey) -> Result<Self, StageError> {
+    pub(crate) fn new(id: SegmentId, schema: &StreamSchema, keys: &Keys) -> Result<Self, StageError> {
         let in_segment = |source| StageError::Key { path: put::folder(&id), source };
         let key = DataKey::generate().map_err(in_segment)?;
-        let wrapped_key = hex::encode(host_key.wrap(&key, &segment_aad(&id)).map_err(in_segment)?);
+        let wrapped_key = hex::encode(keys.wrap(&key, &segment_aad(&id)).map_err(in_segment)?);
         let arrow = schema.to_arrow();
         let options = ArrowWriterOptions::new().with_properties(properties(schema));
         let parquet = ArrowWriter::try_new_with_options(Encryptor::new(&key, &id), arrow.clone(), options)

@@ -72,11 +72,23 @@ impl Store {
 
     /// Rows, newest first, at most [`MAX_PAGE`]; `before` is the id of the last row of the page before.
     pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditRow>, StoreError> {
-        let rows = sqlx::query("select * from audit where id < $1 order by id desc limit $2")
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit.min(MAX_PAGE)))
-            .fetch_all(&self.reader)
-            .await?;
+        self.audit_of(None, limit, before).await
+    }
+
+    /// The same, of one workspace only.
+    pub async fn audit_of(
+        &self,
+        workspace: Option<&str>,
+        limit: u32,
+        before: Option<i64>,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let rows =
+            sqlx::query("select * from audit where id < $1 and ($2 = '' or workspace = $2) order by id desc limit $3")
+                .bind(before.unwrap_or(i64::MAX))
+                .bind(workspace.unwrap_or(""))
+                .bind(i64::from(limit.min(MAX_PAGE)))
+                .fetch_all(&self.reader)
+                .await?;
         rows.iter()
             .map(|row| {
                 Ok(AuditRow {

@@ -6,6 +6,7 @@ use thimble_record::{BatchSeq, ConnectionId, Position};
 use crate::{
     Store, StoreError,
     columns::{counter, json, parse_column, stored},
+    limits::MAX_PAGE,
 };
 
 /// A committed position, without the position.
@@ -19,12 +20,24 @@ pub struct Checkpoint {
 impl Store {
     /// The last committed positions of a connection, the newest first.
     pub async fn checkpoints(&self, connection: &ConnectionId, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
-        let rows =
-            sqlx::query("select seq, committed_at from checkpoints where connection = $1 order by seq desc limit $2")
-                .bind(connection.as_str())
-                .bind(i64::from(limit))
-                .fetch_all(&self.reader)
-                .await?;
+        self.checkpoints_before(connection, None, limit).await
+    }
+
+    /// The committed positions of a connection before a batch, the newest first, at most [`MAX_PAGE`].
+    pub async fn checkpoints_before(
+        &self,
+        connection: &ConnectionId,
+        before: Option<BatchSeq>,
+        limit: u32,
+    ) -> Result<Vec<Checkpoint>, StoreError> {
+        let rows = sqlx::query(
+            "select seq, committed_at from checkpoints where connection = $1 and seq < $2 order by seq desc limit $3",
+        )
+        .bind(connection.as_str())
+        .bind(before.map_or(i64::MAX, |seq| stored(seq.0)))
+        .bind(i64::from(limit.min(MAX_PAGE)))
+        .fetch_all(&self.reader)
+        .await?;
         let read = |row: &sqlx::any::AnyRow| {
             Ok(Checkpoint { seq: BatchSeq(counter(row.try_get("seq")?)), committed_at: row.try_get("committed_at")? })
         };

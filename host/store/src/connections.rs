@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
-use thimble_record::{Catalog, ConnectionId, StreamSelection};
+use thimble_record::{Catalog, ConnectionId, StreamSelection, envelope::SecretRow};
 
 use crate::{
     Store, StoreError,
@@ -67,6 +67,14 @@ pub struct ConnectionRow {
 }
 
 impl ConnectionRow {
+    /// What its secrets are sealed for: itself, or its source.
+    pub fn secret_row(&self) -> SecretRow {
+        match &self.source {
+            Some(source) => SecretRow::new(&self.workspace, "source", source),
+            None => SecretRow::connection(&self.workspace, self.id.as_str()),
+        }
+    }
+
     /// A connection of the default workspace without secrets, schedule or selection.
     pub fn new(id: ConnectionId, plugin: impl Into<String>, config: Value) -> Self {
         Self {

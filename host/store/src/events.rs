@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use thimble_record::RunId;
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, alerts,
     columns::{json, parse_column, parse_word, word},
     limits::MAX_PAGE,
 };
@@ -81,7 +81,41 @@ fn from_row(row: &AnyRow) -> Result<EventRow, StoreError> {
     })
 }
 
+/// Which events a list shows, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventPage {
+    pub workspace: Option<String>,
+    pub connection: Option<String>,
+    pub stream: Option<String>,
+    pub kind: Option<EventKind>,
+    /// Only events from this time on.
+    pub since: Option<i64>,
+    /// Only events before this one, by id.
+    pub before: Option<i64>,
+    /// At most [`MAX_PAGE`].
+    pub limit: u32,
+}
+
 impl Store {
+    /// Events, newest first.
+    pub async fn events_page(&self, page: &EventPage) -> Result<Vec<EventRow>, StoreError> {
+        let EventPage { workspace, connection, stream, kind, since, before, limit } = page;
+        let rows = sqlx::query(
+            "select * from events where id < $1 and ($2 = '' or workspace = $2) and ($3 = '' or connection = $3)
+               and ($4 = '' or stream = $4) and ($5 = '' or kind = $5) and at >= $6 order by id desc limit $7",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(workspace.as_deref().unwrap_or(""))
+        .bind(connection.as_deref().unwrap_or(""))
+        .bind(stream.as_deref().unwrap_or(""))
+        .bind(kind.as_ref().map(word).unwrap_or_default())
+        .bind(since.unwrap_or(0))
+        .bind(i64::from((*limit).min(MAX_PAGE)))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(from_row).collect()
+    }
+
     /// Adds an event.
     pub async fn append_event(&self, event: &NewEvent, now_ms: i64) -> Result<i64, StoreError> {
         let mut tx = self.write().await?;
@@ -112,12 +146,32 @@ impl Store {
     }
 }
 
-/// Adds an event inside of another change.
+/// Adds an event inside of another change, with what follows from it: alerts, and what is to be told of them.
 pub(crate) async fn append(tx: &mut AnyConnection, event: &NewEvent, now_ms: i64) -> Result<i64, StoreError> {
+    let mut event = event.clone();
+    place(tx, &mut event).await?;
+    let id = insert(tx, &event, now_ms).await?;
+    alerts::on_event(tx, &event, now_ms).await?;
+    Ok(id)
+}
+
+/// Looks up the workspace of an event's connection.
+pub(crate) async fn place(tx: &mut AnyConnection, event: &mut NewEvent) -> Result<(), StoreError> {
+    if let (None, Some(connection)) = (&event.workspace, &event.connection) {
+        event.workspace = sqlx::query_scalar("select workspace from connections where id = $1")
+            .bind(connection)
+            .fetch_optional(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Adds the row of an event alone.
+pub(crate) async fn insert(tx: &mut AnyConnection, event: &NewEvent, now_ms: i64) -> Result<i64, StoreError> {
     let NewEvent { kind, workspace, connection, stream, run, detail } = event;
     Ok(sqlx::query_scalar(
         "insert into events (at, kind, workspace, connection, stream, run, detail)
-         values ($1, $2, coalesce($3, (select workspace from connections where id = $4)), $4, $5, $6, $7) returning id",
+         values ($1, $2, $3, $4, $5, $6, $7) returning id",
     )
     .bind(now_ms)
     .bind(word(kind))

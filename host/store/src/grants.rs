@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Row};
 use crate::{
     Store, StoreError,
     lock::{self, Lock},
+    slots,
 };
 
 impl Store {
@@ -16,6 +17,7 @@ impl Store {
         let mut tx = self.write().await?;
         refuse_unknown(&mut tx, plugin).await?;
         insert(&mut tx, plugin, pattern, now_ms).await?;
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 
@@ -36,6 +38,7 @@ impl Store {
             let granted_at = before.get(pattern).copied().unwrap_or(now_ms);
             insert(&mut tx, plugin, pattern, granted_at).await?;
         }
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 

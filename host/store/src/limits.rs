@@ -11,6 +11,12 @@ pub const MAX_LOG_LINES_PER_RUN: i64 = 100_000;
 /// Longest kept log message, in bytes; the rest is cut at a character boundary.
 pub const MAX_LOG_MESSAGE_BYTES: usize = 8 * 1024;
 
+/// Most tokens that are not revoked.
+pub const MAX_TOKENS: i64 = 1_000;
+
+/// Most versions kept of one plugin.
+pub const MAX_PLUGIN_VERSIONS: i64 = 100;
+
 /// Most sealed batches handed out for replay at once.
 pub const MAX_BATCHES_REPLAYED: u32 = 1_000;
 
@@ -44,3 +50,15 @@ pub(crate) const OPEN_ATTEMPTS: u32 = 100;
 
 /// Pause between two such tries.
 pub(crate) const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Most streams of one run whose totals are kept.
+pub(crate) const MAX_COUNTED_STREAMS: usize = 10_000;
+
+/// Most fields that the event of a changed schema looks at.
+pub(crate) const MAX_TOLD_FIELDS: usize = 2_000;
+
+/// Most notifiers of one workspace.
+pub const MAX_NOTIFIERS: u32 = 100;
+
+/// Most notices that wait for one notifier before those are left out that are no condition.
+pub const MAX_PENDING_DELIVERIES: u32 = 1_000;

@@ -1,7 +1,7 @@
 //! Table `logs`: what runs said, bounded per run.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use thimble_record::RunId;
 
 use crate::{
@@ -42,6 +42,29 @@ pub struct LogRow {
     pub line: LogLine,
 }
 
+/// Which lines of a run are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogFilter {
+    /// Lines of this level and above.
+    pub level: Option<LogLevel>,
+    /// Lines whose message holds this text, whatever the case of its letters.
+    pub contains: Option<String>,
+    /// Lines of `host`, or of a plugin.
+    pub source: Option<String>,
+}
+
+fn from_row(row: &AnyRow) -> Result<LogRow, StoreError> {
+    Ok(LogRow {
+        seq: row.try_get("seq")?,
+        line: LogLine {
+            at: row.try_get("at")?,
+            level: parse_word(row, "level", "log line's level")?,
+            source: row.try_get("source")?,
+            message: row.try_get("message")?,
+        },
+    })
+}
+
 impl Store {
     /// Adds lines to a run's log. Over [`MAX_LOG_LINES_PER_RUN`] lines are dropped; answers how many.
     /// `NotFound` where there is no such run.
@@ -78,19 +101,40 @@ impl Store {
             .bind(i64::from(limit.min(MAX_PAGE)))
             .fetch_all(&self.reader)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LogRow {
-                    seq: row.try_get("seq")?,
-                    line: LogLine {
-                        at: row.try_get("at")?,
-                        level: parse_word(row, "level", "log line's level")?,
-                        source: row.try_get("source")?,
-                        message: row.try_get("message")?,
-                    },
-                })
-            })
-            .collect()
+        rows.iter().map(from_row).collect()
+    }
+
+    /// As [`Store::logs`], only lines that fit a filter.
+    pub async fn find_logs(
+        &self,
+        run: &RunId,
+        filter: &LogFilter,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<LogRow>, StoreError> {
+        let LogFilter { level, contains, source } = filter;
+        let levels = [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+        let least = level.unwrap_or(LogLevel::Trace);
+        let wanted: Vec<_> =
+            levels.iter().filter(|level| **level >= least).map(|level| format!("'{}'", word(level))).collect();
+        let pattern = contains.as_ref().map(|text| {
+            let plain = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            format!("%{plain}%")
+        });
+        // The levels are our own words.
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "select * from logs where run = $1 and seq > $2 and level in ({}) and ($3 = '' or source = $3)
+               and ($4 = '' or lower(message) like $4 escape '\\') order by seq limit $5",
+            wanted.join(", ")
+        )))
+        .bind(&run.0)
+        .bind(after)
+        .bind(source.as_deref().unwrap_or(""))
+        .bind(pattern.unwrap_or_default())
+        .bind(i64::from(limit.min(MAX_PAGE)))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(from_row).collect()
     }
 
     /// Forgets the lines of runs that ended before a time. Answers how many lines.

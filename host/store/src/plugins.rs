@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
     Store, StoreError,
     columns::{json, parse_column},
     lock::{self, Lock},
+    slots, versions,
 };
 
 /// An installed connector.
@@ -31,7 +32,7 @@ pub struct PluginRow {
     pub installed_at: i64,
 }
 
-fn from_row(row: &AnyRow) -> Result<PluginRow, StoreError> {
+pub(crate) fn from_row(row: &AnyRow) -> Result<PluginRow, StoreError> {
     Ok(PluginRow {
         name: row.try_get("name")?,
         version: row.try_get("version")?,
@@ -46,28 +47,11 @@ fn from_row(row: &AnyRow) -> Result<PluginRow, StoreError> {
 }
 
 impl Store {
-    /// Installs or replaces a plugin. Grants stay.
+    /// Installs or replaces a plugin, whether it is pinned or not. Grants stay.
     pub async fn upsert_plugin(&self, plugin: &PluginRow) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query(
-            "insert into plugins (name, version, digest, api_version, title, docs, config_schema, permissions, installed_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             on conflict (name) do update set version = excluded.version, digest = excluded.digest,
-               api_version = excluded.api_version, title = excluded.title, docs = excluded.docs,
-               config_schema = excluded.config_schema, permissions = excluded.permissions,
-               installed_at = excluded.installed_at",
-        )
-        .bind(&plugin.name)
-        .bind(&plugin.version)
-        .bind(&plugin.digest)
-        .bind(&plugin.api_version)
-        .bind(&plugin.title)
-        .bind(&plugin.docs)
-        .bind(json(&plugin.config_schema))
-        .bind(json(&plugin.permissions))
-        .bind(plugin.installed_at)
-        .execute(&mut *tx)
-        .await?;
+        versions::insert(&mut tx, plugin).await?;
+        upsert(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 
@@ -94,10 +78,44 @@ impl Store {
         if let Some(user) = user {
             return Err(StoreError::InUse { what: "plugin", name: name.into(), by: format!("connection {user}") });
         }
+        let user: Option<String> =
+            sqlx::query_scalar("select name from sources where plugin = $1 order by name limit 1")
+                .bind(name)
+                .fetch_optional(&mut *tx)
+                .await?;
+        if let Some(user) = user {
+            return Err(StoreError::InUse { what: "plugin", name: name.into(), by: format!("source {user}") });
+        }
         let row =
             sqlx::query("delete from plugins where name = $1 returning *").bind(name).fetch_optional(&mut *tx).await?;
         let removed = from_row(&row.ok_or_else(|| StoreError::not_found("plugin", name))?)?;
+        sqlx::query("delete from plugin_versions where name = $1").bind(name).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(removed)
     }
+}
+
+/// Makes a version the one that runs use.
+pub(crate) async fn upsert(tx: &mut AnyConnection, plugin: &PluginRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into plugins (name, version, digest, api_version, title, docs, config_schema, permissions, installed_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (name) do update set version = excluded.version, digest = excluded.digest,
+           api_version = excluded.api_version, title = excluded.title, docs = excluded.docs,
+           config_schema = excluded.config_schema, permissions = excluded.permissions,
+           installed_at = excluded.installed_at, revision = plugins.revision + 1",
+    )
+    .bind(&plugin.name)
+    .bind(&plugin.version)
+    .bind(&plugin.digest)
+    .bind(&plugin.api_version)
+    .bind(&plugin.title)
+    .bind(&plugin.docs)
+    .bind(json(&plugin.config_schema))
+    .bind(json(&plugin.permissions))
+    .bind(plugin.installed_at)
+    .execute(&mut *tx)
+    .await?;
+    // What its connections failed for may be put right by another version.
+    slots::wake(tx, &plugin.name).await
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 use thimble_control::MAX_PENDING_INSTALLS;
-use thimble_record::ConnectionId;
+use thimble_record::{
+    ConnectionId,
+    envelope::{HostKey, SecretRow, open_fields},
+};
 use thimble_store::{NewRun, RunKind, Trigger};
 
 use crate::Server;
@@ -113,8 +116,9 @@ async fn a_secret_goes_in_and_never_comes_out() {
     // What was read can be written back: the secret stays.
     server.put("/connections/flights", spec(made["config"]["token"].clone())).await.expect(200);
     let sealed = server.store.connection(&id).await.unwrap().secrets;
-    let key = thimble_record::envelope::HostKey::from_bytes(&[7; 32]).unwrap();
-    assert_eq!(key.open(b"flights", &sealed.0).unwrap(), br#"{"token":"hunter2"}"#);
+    let keys = HostKey::from_bytes(&[7; 32]).unwrap().into();
+    let row = SecretRow::connection("default", "flights");
+    assert_eq!(open_fields(&keys, &row, &sealed.0).unwrap()["/token"], "hunter2");
 
     for path in ["/connections", "/connections/flights", "/openapi.json", "/runs"] {
         assert!(!server.get(path).await.expect(200).to_string().contains("hunter2"), "{path}");

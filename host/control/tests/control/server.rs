@@ -1,6 +1,12 @@
 //! A running server and a client of it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -9,12 +15,19 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use thimble_control::{ControlSettings, ReconcileSettings, SecretSealer, Signals, reconcile, serve, system_clock};
-use thimble_record::{ConnectionId, ErrorKind, Failure, envelope::HostKey};
-use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
+use thimble_control::{
+    ApiLimits, ControlSettings, DestinationKinds, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer,
+    SecretToken, Signals,
+    notify::{Mail, Outbound, OutboundError, Post},
+    reconcile, serve, system_clock, token_digest, token_id,
+};
+use thimble_record::{
+    ConnectionId, ErrorKind, Failure, RejectedRow,
+    envelope::{HostKey, KeyId, KeyRing, KeySource, Keys, SecretFields, SecretRow, open_fields, seal_fields},
+};
+use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store, TokenRow};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -24,34 +37,123 @@ pub const TOKEN: &str = "correct-horse-battery-staple";
 const LONG: Duration = Duration::from_secs(600);
 
 /// Seals the top-level `x-secret` settings with a real host key.
-pub struct Sealer(pub HostKey);
+pub struct Sealer(pub Keys);
 
 impl SecretSealer for Sealer {
     fn seal(
         &self,
-        connection: &ConnectionId,
+        row: &SecretRow,
         config_schema: &Value,
         mut config: Value,
         stored: Option<&SealedSecrets>,
     ) -> Result<(Value, SealedSecrets), Failure> {
-        let aad = connection.as_str().as_bytes();
-        let old: Map<String, Value> = match stored {
-            Some(sealed) => serde_json::from_slice(&self.0.open(aad, &sealed.0).unwrap()).unwrap(),
-            None => Map::new(),
-        };
-        let mut secrets = Map::new();
+        let old = stored.map(|sealed| open_fields(&self.0, row, &sealed.0).unwrap()).unwrap_or_default();
+        let mut secrets = SecretFields::new();
         for (name, field) in config_schema["properties"].as_object().unwrap() {
             if field["x-secret"] != true || config.get(name).is_none() {
                 continue;
             }
+            let pointer = format!("/{name}");
             let given = std::mem::replace(&mut config[name], json!({"$secret": true}));
-            let value = if given == json!({"$secret": true}) { old.get(name).cloned() } else { Some(given) };
+            let value = if given == json!({"$secret": true}) { old.get(&pointer).cloned() } else { Some(given) };
             let value = value.ok_or_else(|| {
                 Failure::new(ErrorKind::Config, format!("the setting {name} has no stored secret: give its value"))
             })?;
-            secrets.insert(name.clone(), value);
+            secrets.insert(pointer, value);
         }
-        Ok((config, SealedSecrets(self.0.seal(aad, &serde_json::to_vec(&secrets).unwrap()).unwrap())))
+        Ok((config, SealedSecrets(seal_fields(&self.0, row, &secrets).unwrap())))
+    }
+
+    fn open(&self, row: &SecretRow, mut config: Value, stored: &SealedSecrets) -> Result<Value, Failure> {
+        for (pointer, value) in open_fields(&self.0, row, &stored.0).unwrap() {
+            *config.pointer_mut(&pointer).unwrap() = value;
+        }
+        Ok(config)
+    }
+}
+
+/// Sends nothing: real receivers are tested with the real program.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Outbound for Nowhere {
+    async fn post(&self, _: Post, _: Duration) -> Result<u16, OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+
+    async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+}
+
+impl DestinationKinds for Nowhere {
+    fn schemas(&self) -> BTreeMap<String, Value> {
+        let properties = json!({"url": {"type": "string"}, "password": {"type": "string", "x-secret": true}});
+        [("postgres".to_owned(), json!({"type": "object", "properties": properties}))].into()
+    }
+
+    fn configured(&self, name: &str) -> bool {
+        name == "configured"
+    }
+}
+
+#[async_trait::async_trait]
+impl Rejects for Nowhere {
+    async fn rejected(
+        &self,
+        _: &ConnectionId,
+        _: Option<(String, i64)>,
+        _: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
+/// A ring in memory, as the key file would hold it.
+pub struct Ring(RwLock<Arc<KeyRing>>);
+
+impl Ring {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::new(HostKey::from_bytes(&[7; 32]).unwrap().into()))))
+    }
+
+    pub fn keys(self: &Arc<Self>) -> Keys {
+        Keys::new(self.clone())
+    }
+
+    pub fn change(&self, change: impl FnOnce(&KeyRing) -> KeyRing) {
+        let mut ring = self.0.write().unwrap();
+        *ring = Arc::new(change(&ring));
+    }
+}
+
+impl KeySource for Ring {
+    fn ring(&self) -> Arc<KeyRing> {
+        self.0.read().unwrap().clone()
+    }
+}
+
+impl KeyRotation for Ring {
+    fn rotate(&self, now_ms: i64) -> Result<(), Failure> {
+        let now = chrono::DateTime::from_timestamp_millis(now_ms).unwrap();
+        self.change(|ring| ring.rotated(HostKey::generate().unwrap(), now).unwrap());
+        Ok(())
+    }
+
+    fn retire(&self, current: KeyId) -> Result<(), Failure> {
+        assert_eq!(self.ring().current().id(), current);
+        self.change(KeyRing::retired);
+        Ok(())
+    }
+}
+
+/// Limits that no test meets by accident.
+pub fn wide() -> ApiLimits {
+    ApiLimits {
+        requests_per_second: 1_000_000,
+        request_burst: 1_000_000,
+        failed_logins_per_minute: 60_000_000,
+        ..ApiLimits::default()
     }
 }
 
@@ -61,6 +163,7 @@ pub struct Server {
     pub store: Store,
     pub signals: Signals,
     pub recorder: Arc<Recorder>,
+    pub ring: Arc<Ring>,
     pub shutdown: CancellationToken,
     pub stop_reconciler: CancellationToken,
     pub serving: JoinHandle<std::io::Result<()>>,
@@ -100,31 +203,72 @@ impl Answer {
 impl Server {
     /// Without a reconciler: runs stay queued.
     pub async fn without_reconciler() -> Self {
-        Self::build(None).await
+        Self::build(None, wide()).await
     }
 
     pub async fn new() -> Self {
-        Self::build(Some(only_by_signal())).await
+        Self::build(Some(only_by_signal()), wide()).await
     }
 
     pub async fn with(settings: ReconcileSettings) -> Self {
-        Self::build(Some(settings)).await
+        Self::build(Some(settings), wide()).await
     }
 
-    async fn build(reconciler: Option<ReconcileSettings>) -> Self {
+    /// Without a reconciler, within these limits.
+    pub async fn limited(limits: ApiLimits) -> Self {
+        Self::build(None, limits).await
+    }
+
+    /// A token made now.
+    pub async fn token(&self, name: &str, role: Role, workspace: Option<&str>, expires_at: Option<i64>) -> String {
+        let secret = SecretToken::generate().unwrap();
+        self.add_token(secret.expose(), name, role, workspace, expires_at).await;
+        secret.expose().to_owned()
+    }
+
+    pub async fn add_token(
+        &self,
+        text: &str,
+        name: &str,
+        role: Role,
+        workspace: Option<&str>,
+        expires_at: Option<i64>,
+    ) -> TokenRow {
+        let row = TokenRow {
+            id: token_id(&self.ring.keys(), text),
+            name: name.into(),
+            workspace: workspace.map(str::to_owned),
+            role: role.word().into(),
+            created_at: 1,
+            created_by: "test".into(),
+            expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        self.store.add_token(&row, &token_digest(&self.ring.keys(), text)).await.unwrap();
+        row
+    }
+
+    async fn build(reconciler: Option<ReconcileSettings>, limits: ApiLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs_dir = folder.path().join("blobs");
         std::fs::create_dir(&blobs_dir).unwrap();
         let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
         let (signals, shutdown, stop_reconciler) =
             (Signals::default(), CancellationToken::new(), CancellationToken::new());
+        let rotation = Ring::new();
         let settings = ControlSettings {
             store: store.clone(),
-            token_sha256: Sha256::digest(TOKEN).into(),
+            keys: rotation.keys(),
+            rotation: rotation.clone(),
+            limits,
             blobs_dir,
-            sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap())),
+            sealer: Arc::new(Sealer(rotation.keys())),
             signals: signals.clone(),
             clock: system_clock(),
+            observe: Observe::new(Arc::new(Nowhere)),
+            rejects: Arc::new(Nowhere),
+            destination_kinds: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -136,7 +280,21 @@ impl Server {
             tokio::spawn(reconcile(store, recorder.clone(), signals, settings, cancel))
         });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { folder, address, store, signals, recorder, shutdown, stop_reconciler, serving, reconciling, client }
+        let server = Self {
+            folder,
+            address,
+            store,
+            signals,
+            recorder,
+            ring: rotation,
+            shutdown,
+            stop_reconciler,
+            serving,
+            reconciling,
+            client,
+        };
+        server.add_token(TOKEN, "api", Role::Admin, None, None).await;
+        server
     }
 
     /// Installs the plugin `files`.

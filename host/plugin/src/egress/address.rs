@@ -50,16 +50,18 @@ impl fmt::Display for Range {
     }
 }
 
-const METADATA_V4: [Ipv4Addr; 5] = [
+const METADATA_V4: [Ipv4Addr; 7] = [
     Ipv4Addr::new(169, 254, 169, 254), // AWS, Google, Azure, and most others
     Ipv4Addr::new(169, 254, 170, 2),   // AWS ECS task credentials
+    Ipv4Addr::new(169, 254, 170, 23),  // AWS EKS pod identities
+    Ipv4Addr::new(169, 254, 42, 42),   // Scaleway
     Ipv4Addr::new(100, 100, 100, 200), // Alibaba
     Ipv4Addr::new(192, 0, 0, 192),     // Oracle
     Ipv4Addr::new(168, 63, 129, 16),   // Azure wire server: a public range, served from the host
 ];
 
 const METADATA_V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),      // AWS
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),        // Scaleway
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),       // Google
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), // Oracle
 ];
@@ -106,6 +108,8 @@ impl Range {
         }
         let [first, second, third, ..] = address.segments();
         match (first, second) {
+            // All of AWS's link services: instance metadata, pod identities, name server and clock.
+            (0xfd00, 0xec2) => Self::Metadata,
             (0xff00.., _) => Self::Multicast,
             (0xfe80..=0xfebf, _) => Self::LinkLocal,
             // fec0::/10 is the old site-local range.

@@ -113,6 +113,16 @@ impl EgressError {
         Failure::new(self.kind(), self.to_string())
     }
 
+    /// The host that a denial is about: canonical, or as it was asked for where it is none.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::NotGranted { host, .. } | Self::AddressDenied { host, .. } | Self::BadHost { given: host, .. } => {
+                Some(host)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the operator's policy said no, which is worth a line in the log.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::NotGranted { .. } | Self::AddressDenied { .. } | Self::BadHost { .. })

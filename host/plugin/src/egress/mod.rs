@@ -151,6 +151,7 @@ impl Egress {
             && error.is_denial()
         {
             self.inner.log.line(LogLevel::Warn, &format!("egress denied: {error}"));
+            self.inner.log.denied(error.host().unwrap_or_default(), &error.to_string());
         }
         result
     }

@@ -47,7 +47,7 @@ pub fn run<T>(
         let id = connection_id(asked.connection)?;
         let wired = wiring::wire(&context).await?;
         if let Some(wanted) = context.config.connections.get(asked.connection) {
-            connections::apply(&wired.worker.store, &wired.key, asked.connection, wanted, now_ms()).await?;
+            connections::apply(&wired.worker.store, &wired.keys, asked.connection, wanted, now_ms()).await?;
         }
         let run = execute(&wired, &id, &asked).await?;
         then(Executed { wired, id, run }).await

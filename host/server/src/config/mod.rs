@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of that file. Must never act on a setting.
 
+mod api;
 mod error;
 mod reader;
 mod settings;
@@ -21,10 +22,11 @@ use std::{
 use serde::Deserialize;
 use thimble_record::ConnectionId;
 
+pub use api::{Api, ApiLimits};
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
-    PostgresDestination, Retention, RetryLimits, Workers,
+    BatchLimits, Config, Connection, ControlStore, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore,
+    Options, Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -56,7 +58,15 @@ pub fn load(
     let text = read(&file)?;
     let mut config = parse(&file, &text, lookup)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    for path in [&mut config.data, &mut config.api.token_file, &mut config.network.extra_ca_file].into_iter().flatten()
+    for path in [
+        &mut config.data,
+        &mut config.host_key_file,
+        &mut config.api.token_file,
+        &mut config.network.extra_ca_file,
+        &mut config.store.ca_file,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = folder.join(&*path);
     }
@@ -92,12 +102,29 @@ pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -
     Ok(config)
 }
 
+/// What is wrong with a connection's schedules, and under which setting.
+fn check_schedules(connection: &Connection) -> Result<(), (&'static str, String)> {
+    if let Some(schedule) = &connection.schedule {
+        schedule.validate().map_err(|error| ("schedule", error.to_string()))?;
+    }
+    for (stream, schedule) in &connection.stream_schedules {
+        schedule.validate().map_err(|error| ("stream_schedules", format!("stream `{stream}`: {error}")))?;
+    }
+    match &connection.retry {
+        Some(retry) => retry.validate().map_err(|error| ("retry", error.to_string())),
+        None => Ok(()),
+    }
+}
+
 /// What the types cannot say.
 fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
     let wrong = |path: &[&str], message: String| Problem {
         path: path.iter().rev().map(|part| (*part).to_owned()).collect(),
         ..Problem::at(tree.line_of(path), message)
     };
+    if !(2..=1000).contains(&config.store.max_connections) {
+        return Err(wrong(&["store", "max_connections"], "must be between 2 and 1000".into()));
+    }
     let own = std::iter::once((&["destination"][..], &config.destination));
     let named: Vec<_> =
         config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();
@@ -123,8 +150,9 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
             let message = format!("the stream `{}` is listed twice", twice.stream);
             return Err(wrong(&["connections", name, "streams"], message));
         }
+        check_schedules(connection).map_err(|(setting, message)| wrong(&["connections", name, setting], message))?;
     }
-    let Workers { runs, partitions, lease: _, threads } = &config.limits.workers;
+    let Workers { runs, memory: _, partitions, lease: _, threads } = &config.limits.workers;
     for (name, value, most) in
         [("runs", Some(*runs), 1024), ("partitions", Some(*partitions), 256), ("threads", *threads, 256)]
     {

@@ -14,12 +14,16 @@ use serde::{
 };
 use thimble_plugin::egress::{PrivateNetwork, PrivateNetworks};
 
-use thimble_engine::retry::RetryPolicy;
+use thimble_control::ScheduleSettings;
+use thimble_engine::{
+    retry::{RetryPolicy, RunRetry},
+    schedule::Schedule,
+};
 use thimble_pipeline::WorkerSettings;
 use thimble_record::StreamSelection;
 
 use super::{
-    PluginLimits,
+    Api, ApiLimits, PluginLimits,
     units::{ByteSize, Span},
 };
 
@@ -32,12 +36,21 @@ pub struct Config {
     /// Folder of the control database, the host key, the plugins, and by default of staging and lake. A
     /// relative path counts from the folder of this file. Default: `thimble-data` beside this file.
     pub data: Option<PathBuf>,
+    /// File with the host keys, which open everything that is encrypted; the same on every host that shares a control
+    /// database. It must be there: `thimble key generate` prints a first one. Default: `host.key` in the data folder,
+    /// made at the first start. The environment variable THIMBLE_HOST_KEY_FILE outranks it.
+    pub host_key_file: Option<PathBuf>,
     /// Address and port of the HTTP API.
     pub listen: Listen,
     /// What is logged, and how. Logs go to standard error.
     pub log: Log,
+    /// Where traces and logs go besides standard error.
+    pub telemetry: Telemetry,
     /// The HTTP API.
     pub api: Api,
+    /// The control database: a file in the data folder, unless a PostgreSQL database is named here. With one, workers on
+    /// other machines share the work; staging and destinations must then be places that all of them reach.
+    pub store: ControlStore,
     /// Where encrypted segments wait until they are loaded.
     pub staging: ObjectStore,
     /// Where the records of connections go that name no destination.
@@ -98,6 +111,27 @@ impl Default for Log {
     }
 }
 
+/// Where traces and logs go besides standard error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// A collector of OpenTelemetry.
+    pub otlp: Otlp,
+}
+
+/// A collector that takes OTLP over HTTP, in protobuf. The standard variables `OTEL_EXPORTER_OTLP_ENDPOINT`,
+/// `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_SERVICE_NAME` hold where this says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Such as `http://localhost:4318`; `/v1/traces` and `/v1/logs` are added. Absent: nothing is exported.
+    pub endpoint: Option<String>,
+    /// Headers by name, such as a key of the collector's; best as `${VAR}`.
+    pub headers: Options,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(test, derive(Serialize, JsonSchema))]
@@ -108,14 +142,34 @@ pub enum LogFormat {
     Json,
 }
 
-/// The HTTP API.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+/// The control database.
+#[derive(Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(Serialize, JsonSchema))]
 #[serde(default, deny_unknown_fields)]
-pub struct Api {
-    /// File with the token that callers present. Made with a random token where it is absent.
-    /// Default: `api-token` in the data folder.
-    pub token_file: Option<PathBuf>,
+pub struct ControlStore {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`. Default: the file `thimble.db` in the data folder.
+    pub url: Option<String>,
+    /// The user's password; best as `${VAR}`.
+    pub password: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of one process, 2 to 1000.
+    #[cfg_attr(test, schemars(range(min = 2, max = 1000)))]
+    pub max_connections: u32,
+}
+
+impl Default for ControlStore {
+    fn default() -> Self {
+        Self { url: None, password: None, ca_file: None, max_connections: thimble_store::SERVER_CONNECTIONS }
+    }
+}
+
+impl fmt::Debug for ControlStore {
+    /// URL and password may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlStore").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
 }
 
 /// A place for objects.
@@ -217,6 +271,8 @@ pub struct Limits {
     pub workers: Workers,
     /// What is kept of ended runs.
     pub retention: Retention,
+    /// What callers of the API may use up.
+    pub api: ApiLimits,
 }
 
 /// When a batch is closed. A batch closes only at a checkpoint of the connector, at the first limit reached.
@@ -287,6 +343,10 @@ pub struct Workers {
     /// Runs at a time in one server, 1 to 1024.
     #[cfg_attr(test, schemars(range(min = 1, max = 1024)))]
     pub runs: u32,
+    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 64MiB
+    /// where it asks for nothing. A run that needs more than all of it runs alone. Default: 60 % of the machine's or
+    /// container's memory.
+    pub memory: Option<ByteSize>,
     /// Partitions that one run reads at a time, 1 to 256.
     #[cfg_attr(test, schemars(range(min = 1, max = 256)))]
     pub partitions: u32,
@@ -299,7 +359,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { runs: 4, partitions: 4, lease: Span::seconds(10), threads: None }
+        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
     }
 }
 
@@ -382,17 +442,56 @@ pub struct Connection {
     /// One of `destinations`, by name. Default: `destination`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
+    /// How old its rows in the destination may become before an alert opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Span>,
     /// The streams wanted. Empty or absent: all of them. The name `*` stands for every stream that is not named.
     #[serde(default)]
     pub streams: Vec<StreamSelection>,
+    /// When `thimble serve` syncs it by itself. Absent: only when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Schedules of single streams, by name. The connection's own leaves these streams out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stream_schedules: BTreeMap<String, Schedule>,
+    /// When a scheduled run that failed is run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RunRetry>,
+    /// A run that takes longer is stopped and counts as failed. Absent: it may take its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Span>,
+}
+
+impl Connection {
+    /// When it runs by itself and what follows a failure.
+    pub fn schedules(&self) -> ScheduleSettings {
+        ScheduleSettings {
+            schedule: self.schedule.clone(),
+            stream_schedules: self.stream_schedules.clone(),
+            retry: self.retry,
+            max_duration: self.max_duration,
+        }
+    }
 }
 
 impl fmt::Debug for Connection {
     /// The configuration may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, config: _, destination, streams } = self;
+        let Self {
+            plugin,
+            config: _,
+            destination,
+            freshness: _,
+            streams,
+            schedule,
+            stream_schedules,
+            retry,
+            max_duration,
+        } = self;
         let mut shown = f.debug_struct("Connection");
         shown.field("plugin", plugin).field("destination", destination).field("streams", streams);
+        shown.field("schedule", schedule).field("stream_schedules", stream_schedules);
+        shown.field("retry", retry).field("max_duration", max_duration);
         shown.finish_non_exhaustive()
     }
 }

@@ -51,7 +51,8 @@ async fn a_plugin_in_use_is_not_removed_and_the_user_is_named() {
 async fn a_connection_comes_back_as_it_was_and_hides_its_secrets() {
     let World { store, .. } = &World::new(ON).await;
     let stored = store.connection(&flights()).await.unwrap();
-    let expected = thimble_store::ConnectionRow { created_at: NOW, updated_at: NOW, version: 1, ..connection("flights") };
+    let expected =
+        thimble_store::ConnectionRow { created_at: NOW, updated_at: NOW, version: 1, ..connection("flights") };
     assert_eq!(stored, expected);
     assert!(format!("{stored:?}").contains("SealedSecrets(3 bytes)"));
     assert!(serde_json::to_value(&stored).unwrap().get("secrets").is_none());

@@ -27,10 +27,16 @@ macro_rules! on {
             mod leases;
             #[path = "logs.rs"]
             mod logs;
+            #[path = "notices.rs"]
+            mod notices;
             #[path = "races.rs"]
             mod races;
             #[path = "runs.rs"]
             mod runs;
+            #[path = "slots.rs"]
+            mod slots;
+            #[path = "workers.rs"]
+            mod workers;
         }
     };
 }

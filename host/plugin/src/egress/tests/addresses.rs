@@ -3,7 +3,7 @@
 use super::*;
 
 /// What a spelling must come to.
-enum Comes {
+pub(super) enum Comes {
     To(Range),
     ToName,
     ToNothing,
@@ -12,7 +12,7 @@ use Comes::{To, ToName, ToNothing};
 
 use Range::{LinkLocal, Loopback, Metadata, Multicast, Private, Public, Reserved, SharedNat, Transition, Unspecified};
 
-const SPELLINGS: &[(&str, Comes)] = &[
+pub(super) const SPELLINGS: &[(&str, Comes)] = &[
     // 127.0.0.1 in every base, with every number of parts.
     ("127.0.0.1", To(Loopback)),
     ("127.1", To(Loopback)),
@@ -64,6 +64,11 @@ const SPELLINGS: &[(&str, Comes)] = &[
     ("[fd00:ec2::254]", To(Metadata)),
     ("[fd20:ce::254]", To(Metadata)),
     ("169.254.170.2", To(Metadata)),
+    ("169.254.170.23", To(Metadata)),
+    ("169.254.42.42", To(Metadata)),
+    ("[fd00:ec2::23]", To(Metadata)),
+    ("[fd00:42::42]", To(Metadata)),
+    ("[0:0:0:0:0:ffff:a9fe:a9fe]", To(Metadata)),
     ("100.100.100.200", To(Metadata)),
     ("168.63.129.16", To(Metadata)),
     ("192.0.0.192", To(Metadata)),

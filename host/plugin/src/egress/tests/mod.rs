@@ -8,6 +8,7 @@ mod net;
 mod patterns;
 mod secrets;
 mod signing;
+mod ssrf;
 mod templates;
 
 use std::{
