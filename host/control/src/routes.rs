@@ -18,7 +18,7 @@ use crate::{
     backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, workspaces,
+    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, workers, workspaces,
 };
 
 /// Where the API stands.
@@ -46,6 +46,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(runs::routes())
         .merge(tokens::routes())
         .merge(workspaces::routes())
+        .merge(workers::routes())
         .merge(keys::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()

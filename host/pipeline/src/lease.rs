@@ -15,6 +15,13 @@ use crate::collect::now_ms;
 /// Renewals per lease: two may be missed.
 const RENEWALS_PER_LEASE: i64 = 3;
 
+/// How long after its end a lease is still tried to be renewed while the database does not answer: nobody else can take it
+/// then either, and nothing is committed without it.
+const MAX_OUTAGE_MS: i64 = 120_000;
+
+/// Shortest wait for one renewal.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// This process as the holder of leases.
 pub fn holder() -> String {
     let pid = std::process::id();
@@ -132,15 +139,17 @@ async fn renew(
             store.renew(&connection, epoch, ttl_ms, now).await?;
             store.heartbeat(&run, ttl_ms, now).await
         };
-        match result.await {
+        // A database that was cut off may never answer.
+        let answered = tokio::time::timeout(every.max(LEAST_PATIENCE), result).await;
+        match answered.unwrap_or_else(|_| Err(StoreError::no_answer())) {
             Ok(cancelled) => {
                 renewed = now;
                 if cancelled {
                     cancel.cancel();
                 }
             }
-            // A database that is away for a moment costs nothing until the lease has run out.
-            Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms => {}
+            // A database that is away costs nothing but time: the lease counts until somebody else takes it.
+            Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms + MAX_OUTAGE_MS => {}
             Err(error) => {
                 let failure = match &error {
                     // Whoever took the lease has written this run off.

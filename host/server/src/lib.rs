@@ -10,6 +10,7 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 mod destinations;
+pub mod executing;
 pub mod exit;
 pub mod first_token;
 pub mod key_file;
@@ -21,6 +22,7 @@ pub mod output;
 pub mod progress;
 pub mod prompt;
 pub mod recorder;
+pub mod shelf;
 pub mod telemetry;
 pub mod wiring;
 
