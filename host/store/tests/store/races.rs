@@ -125,6 +125,21 @@ async fn a_lost_sync_has_exactly_one_successor() {
 }
 
 #[tokio::test]
+async fn the_successor_need_not_wait_for_the_lease() {
+    let world = World::new(ON).await;
+    let store = &world.store;
+    let lost = store.start(&sync(), "a", TTL, NOW).await.unwrap();
+    // Taken later than the run was heard of.
+    let epoch = store.acquire(&flights(), "a", TTL, NOW + TTL / 2).await.unwrap();
+    store.interrupt_expired(NOW + TTL).await.unwrap();
+    let next = store.claim_next("b", TTL, NOW + TTL).await.unwrap().unwrap();
+    assert_eq!(next.retry_of, Some(lost.id));
+    let zombie = store.seal(&batch(1, epoch, "late"), &[], None, NOW + TTL).await;
+    assert!(matches!(zombie, Err(StoreError::Fenced { .. })), "{zombie:?}");
+    assert_eq!(store.acquire(&flights(), "b", TTL, NOW + TTL).await.unwrap(), epoch.next());
+}
+
+#[tokio::test]
 async fn a_sync_that_ends_each_of_its_processes_is_not_passed_on_for_ever() {
     let world = World::new(ON).await;
     let store = &world.store;
