@@ -47,6 +47,7 @@ mod signals;
 mod sources;
 mod state;
 mod tokens;
+mod versions;
 mod workers;
 mod workspaces;
 

@@ -9,7 +9,7 @@ use thimble_store::{
 };
 use tokio::task::JoinSet;
 
-use super::{ON, NOW, TTL, World, batch, flights, schema};
+use super::{NOW, ON, TTL, World, batch, flights, schema};
 
 fn notifier(name: &str) -> NotifierRow {
     NotifierRow {

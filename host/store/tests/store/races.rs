@@ -7,9 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 use thimble_record::{BatchSeq, ConnectionId, Epoch};
-use thimble_store::{
-    EventKind, LogLevel, LogLine, NewRun, RunKind, RunOutcome, RunStatus, Store, StoreError, Trigger,
-};
+use thimble_store::{EventKind, LogLevel, LogLine, NewRun, RunKind, RunOutcome, RunStatus, Store, StoreError, Trigger};
 use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{NOW, ON, TTL, World, batch, connection, flights, plugin, position};
@@ -200,7 +198,8 @@ async fn of_those_that_create_the_same_connection_one_creates_it() {
     assert_eq!((created.len(), refused.len()), (1, TASKS - 1));
     assert!(refused.iter().all(|refused| matches!(refused, Err(StoreError::Changed { expected: 0, current: 1, .. }))));
     let id = ConnectionId::new("new").unwrap();
-    let changed = together(&world, |_, store| async move { store.put_connection(&connection("new"), Some(1), NOW).await });
+    let changed =
+        together(&world, |_, store| async move { store.put_connection(&connection("new"), Some(1), NOW).await });
     assert_eq!(changed.await.iter().filter(|changed| changed.is_ok()).count(), 1);
     assert_eq!(world.store.connection(&id).await.unwrap().version, 2);
 }

@@ -10,7 +10,7 @@ use thimble_store::{
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::{ON, NOW, TTL, World, connection, flights};
+use super::{NOW, ON, TTL, World, connection, flights};
 
 const HOUR: i64 = 3_600_000;
 
