@@ -164,6 +164,7 @@ impl Reconciler {
 
     /// Does what is to be done, and answers how long nothing more is, unless something happens.
     async fn step(&mut self) -> Result<Duration, StoreError> {
+        let begun = Instant::now();
         // Own runs first: a step must not interrupt what it could have kept alive.
         if Instant::now() >= self.next_heartbeat {
             self.next_heartbeat = Instant::now() + self.settings.heartbeat;
@@ -177,6 +178,10 @@ impl Reconciler {
         self.claim().await?;
         self.pass_cancels().await?;
         self.stop_overrun().await;
+        if begun.elapsed() > self.settings.ttl / 2 {
+            // The database was away until now.
+            self.sweeps_from = Instant::now() + self.settings.ttl;
+        }
         self.sweep().await?;
         if Instant::now() >= self.next_prune {
             self.next_prune = Instant::now() + self.settings.retention.every;

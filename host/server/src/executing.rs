@@ -24,6 +24,9 @@ use crate::{
 /// Under which the control database holds what tells one host key from another.
 const HOST_KEY_CHECK: &str = "host-key";
 
+/// Most that the clocks of two machines may differ, well below the time of a lease.
+const MAX_CLOCK_DIFFERENCE_MS: u64 = 2_000;
+
 /// Makes sure that this process may work on the database, and takes over at once what dead processes of this machine held.
 pub async fn prepare(wired: &Wired) -> Result<(), CliError> {
     let Wired { worker, keys, .. } = wired;
@@ -35,12 +38,24 @@ pub async fn prepare(wired: &Wired) -> Result<(), CliError> {
             "give every process the same key file: host_key_file in the configuration, or THIMBLE_HOST_KEY_FILE",
         ));
     }
+    refuse_other_time(worker).await?;
     for run in worker.release_dead().await? {
         if let Some(next) = worker.store.hand_over(&run, now_ms()).await? {
             tracing::info!(%run, %next, "a sync of a process that died is queued again");
         }
     }
     worker.share_plugins().await;
+    Ok(())
+}
+
+/// Leases end by the clocks of those who look at them: a machine whose clock is far off would take over from the living.
+async fn refuse_other_time(worker: &Worker) -> Result<(), CliError> {
+    let Some(theirs) = worker.store.clock_ms().await? else { return Ok(()) };
+    let apart = now_ms().abs_diff(theirs);
+    if apart > MAX_CLOCK_DIFFERENCE_MS {
+        let message = format!("the clock of this machine and that of the control database are {apart} ms apart");
+        return Err(CliError::new(Exit::Refused, message).hint("let both follow the same time server (NTP)"));
+    }
     Ok(())
 }
 
