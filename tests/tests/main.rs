@@ -15,3 +15,4 @@ mod readme;
 mod semantics;
 mod serve;
 mod servers;
+mod takeover;

@@ -19,8 +19,13 @@ pub struct Server<'i> {
 
 impl<'i> Server<'i> {
     pub fn start(installation: &'i Installation) -> Self {
+        Self::start_with(installation, &[])
+    }
+
+    /// With more arguments of `thimble serve`.
+    pub fn start_with(installation: &'i Installation, arguments: &[&str]) -> Self {
         let mut child = installation
-            .command(&["serve", "--output", "json"])
+            .command(&[&["serve", "--output", "json"], arguments].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -27,6 +27,7 @@ use crate::{ControlSettings, Problem, routes::api};
         (name = "alerts", description = "What is wrong, and what happened."),
         (name = "notifiers", description = "Who is told of it."),
         (name = "audit", description = "Who changed what."),
+        (name = "workers", description = "Processes that execute runs."),
         (name = "runs", description = "What was asked for and what became of it."),
     )
 )]

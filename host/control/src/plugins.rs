@@ -188,6 +188,14 @@ pub(crate) async fn install(
     // What runs use is for others to decide than its author.
     let activate = if caller.role == Role::Author { Activate::Never } else { activate };
     let digest = keep(settings, component.into()).await?;
+    if let Some(shared) = &settings.shared_uploads {
+        let file = settings.blobs_dir.join(format!("{digest}.wasm"));
+        let kept = shared.share(&digest, &file).await;
+        // Any host may execute the run; this one's copy would stay.
+        let removed = tokio::fs::remove_file(&file).await;
+        kept.map_err(|failure| Problem::from_failure(&failure))?;
+        removed.map_err(|error| Problem::from_io(&error, "sharing an uploaded component"))?;
+    }
     let new = NewRun {
         request: json!({"blob": format!("{digest}.wasm"), "digest": digest, "activate": activate}),
         ..NewRun::install(format!("sha256:{digest}"), Trigger::Api)

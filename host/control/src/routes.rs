@@ -18,7 +18,7 @@ use crate::{
     backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    metrics, notifiers, openapi, plugins, registry, rejects, runs, schedule, sources, state, tokens, versions,
+    metrics, notifiers, openapi, plugins, registry, rejects, runs, schedule, sources, state, tokens, versions, workers,
     workspaces,
 };
 
@@ -49,6 +49,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(runs::routes())
         .merge(tokens::routes())
         .merge(workspaces::routes())
+        .merge(workers::routes())
         .merge(keys::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()

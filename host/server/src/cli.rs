@@ -52,6 +52,10 @@ pub struct Global {
 pub enum Command {
     /// Run the server: HTTP API, reconcilers and runs
     Serve(commands::serve::Serve),
+    /// Execute runs of a control database that several machines share
+    Worker(commands::worker::Worker),
+    /// List the processes that execute runs
+    Workers(commands::workers::Workers),
     /// Install, inspect and grant plugins
     #[command(subcommand)]
     Plugin(commands::plugin::Plugin),
@@ -114,7 +118,7 @@ pub enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Move data", &["sync", "backfill", "check", "discover", "runs", "state"]),
     ("Read data", &["tables", "read", "rejects", "replay"]),
-    ("Set up", &["serve", "plugin", "connection", "apply", "import", "token", "key", "config"]),
+    ("Set up", &["serve", "worker", "workers", "plugin", "connection", "apply", "import", "token", "key", "config"]),
     ("Write connectors", &["new", "build", "demo-api", "registry"]),
     ("More", &["completion", "version"]),
 ];

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 mod destinations;
+pub mod executing;
 pub mod exit;
 pub mod first_token;
 mod import;
@@ -25,6 +26,7 @@ pub mod progress;
 pub mod prompt;
 pub mod recorder;
 mod registry;
+pub mod shelf;
 pub mod telemetry;
 pub mod wiring;
 

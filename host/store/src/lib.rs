@@ -41,6 +41,7 @@ mod tokens;
 mod totals;
 mod versions;
 mod waiting;
+mod workers;
 mod workspaces;
 
 pub use alerts::{AlertPage, AlertRow};
@@ -71,4 +72,5 @@ pub use tokens::TokenRow;
 pub use totals::{Backlog, ConnectionTotals, StreamDay, StreamTotals};
 pub use versions::{Activated, PluginStanding, VersionRow};
 pub use waiting::WaitingRun;
+pub use workers::{WorkerRow, WorkerStanding};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

@@ -32,9 +32,12 @@ pub(crate) const MAX_READERS: u32 = 4;
 /// Connections of one process to a PostgreSQL database, unless the operator says otherwise.
 pub const SERVER_CONNECTIONS: u32 = 10;
 
-/// Longest statement on a PostgreSQL database. A session that waits inside of a transaction is ended after the same time:
-/// its process is gone or stuck, and others wait for its locks.
+/// Longest statement on a PostgreSQL database.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest pause inside of a transaction on a PostgreSQL database: after that its process is cut off or stopped, and others
+/// wait for its locks. Ours go from one statement to the next without a pause.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait for a row that another process has locked on a PostgreSQL database.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);

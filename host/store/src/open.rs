@@ -12,8 +12,8 @@ use url::Url;
 use crate::{
     StoreError,
     limits::{
-        ACQUIRE_TIMEOUT, BUSY_TIMEOUT, LOCK_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE, SERVER_CONNECTIONS,
-        STATEMENT_TIMEOUT,
+        ACQUIRE_TIMEOUT, BUSY_TIMEOUT, IDLE_TIMEOUT, LOCK_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE,
+        SERVER_CONNECTIONS, STATEMENT_TIMEOUT,
     },
 };
 
@@ -134,6 +134,15 @@ impl Store {
         Ok(())
     }
 
+    /// The database's own clock in milliseconds since the epoch; `None` where it has none but this machine's.
+    pub async fn clock_ms(&self) -> Result<Option<i64>, StoreError> {
+        if self.kind == Kind::Sqlite {
+            return Ok(None);
+        }
+        let now = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000)::bigint");
+        Ok(Some(now.fetch_one(&self.reader).await?))
+    }
+
     /// Closes the connections; the last process to do so folds SQLite's write-ahead log into the file.
     pub async fn close(&self) {
         self.reader.close().await;
@@ -205,9 +214,10 @@ fn server_pool(max: u32) -> AnyPoolOptions {
     AnyPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(|connection, _| {
         Box::pin(async move {
             let (statement, lock) = (STATEMENT_TIMEOUT.as_millis(), LOCK_TIMEOUT.as_millis());
+            let idle = IDLE_TIMEOUT.as_millis();
             let settings = format!(
                 "set statement_timeout = {statement}; set lock_timeout = {lock};
-                 set idle_in_transaction_session_timeout = {statement};"
+                 set idle_in_transaction_session_timeout = {idle};"
             );
             sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
             Ok(())

@@ -210,6 +210,7 @@ impl Store {
     async fn interrupt(&self, id: &str, connection: Option<&str>, now_ms: i64) -> Result<Option<RunRow>, StoreError> {
         let mut tx = self.write().await?;
         if let Some(connection) = connection {
+            lock::row(&mut tx, "leases", "connection", connection, Lock::Change).await?;
             lock::row(&mut tx, "connections", "id", connection, Lock::Change).await?;
         }
         let row = sqlx::query(
@@ -224,6 +225,9 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let ended = from_row(&row)?;
         totals::run_ended(&mut tx, &ended, now_ms).await?;
+        if let (Some(connection), Some(holder)) = (connection, &ended.holder) {
+            free_lease(&mut tx, connection, holder).await?;
+        }
         takeover::take_over(&mut tx, &ended, now_ms).await?;
         tx.commit().await?;
         Ok(Some(ended))
@@ -249,11 +253,11 @@ impl Store {
             .bind(holder)
             .fetch_optional(&mut *tx)
             .await?;
-            let row = row.as_ref().map(from_row).transpose()?;
-            if let Some(run) = &row {
-                totals::run_ended(&mut tx, run, now_ms).await?;
+            if let Some(row) = row {
+                let run = from_row(&row)?;
+                totals::run_ended(&mut tx, &run, now_ms).await?;
+                ended.push(run);
             }
-            ended.extend(row);
             tx.commit().await?;
         }
         let leases: Vec<String> = sqlx::query_scalar("select connection from leases where holder = $1")
@@ -313,6 +317,9 @@ pub(crate) async fn insert(
     claim: Option<(&str, i64)>,
     now_ms: i64,
 ) -> Result<RunRow, StoreError> {
+    if let Some(connection) = run.connection.as_ref().filter(|_| run.kind == RunKind::Sync) {
+        lock::row(tx, "leases", "connection", connection.as_str(), Lock::Change).await?;
+    }
     // Locked: the runs of a connection are queued one after the other, and it does not go away meanwhile.
     if let Some(connection) = &run.connection
         && !lock::row(tx, "connections", "id", connection.as_str(), Lock::Change).await?
@@ -384,7 +391,8 @@ async fn make_way(
             .await?;
         return Ok(());
     }
-    let own = holder.is_some() && row.try_get::<Option<&str>, _>("holder")? == holder;
+    let held_by: Option<String> = row.try_get("holder")?;
+    let own = holder.is_some() && held_by.as_deref() == holder;
     if !(running && (expired || own)) {
         return Err(StoreError::AlreadyRunning { connection: connection.into(), run: RunId(run) });
     }
@@ -396,6 +404,20 @@ async fn make_way(
     .bind(run)
     .execute(&mut *tx)
     .await?;
+    match held_by {
+        Some(dead) => free_lease(tx, connection, &dead).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes the lease from whoever executed a run that was ended: it may have been taken after the run was last heard of, and
+/// the next one must not wait for its end. Its owner is fenced.
+async fn free_lease(tx: &mut AnyConnection, connection: &str, holder: &str) -> Result<(), StoreError> {
+    sqlx::query("update leases set holder = null where connection = $1 and holder = $2")
+        .bind(connection)
+        .bind(holder)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

@@ -56,6 +56,9 @@ impl Store {
         }
         let mut tx = self.write().await?;
         let mut begun = Vec::with_capacity(runs.len());
+        // In one order in all processes, so that two that claim the same runs do not wait for each other.
+        let mut runs = runs.to_vec();
+        runs.sort();
         for run in runs {
             let row = sqlx::query(
                 "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3

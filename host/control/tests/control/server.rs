@@ -258,6 +258,7 @@ impl Server {
             (Signals::default(), CancellationToken::new(), CancellationToken::new());
         let rotation = Ring::new();
         let settings = ControlSettings {
+            shared_uploads: None,
             store: store.clone(),
             keys: rotation.keys(),
             rotation: rotation.clone(),

@@ -24,6 +24,8 @@ pub mod sync;
 pub mod tables;
 pub mod token;
 pub mod version;
+pub mod worker;
+pub mod workers;
 
 mod execute;
 mod permissions;
@@ -42,6 +44,8 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
     match command {
         Command::CompilePlugin => return Ok(thimble_plugin::compile_child_main()),
         Command::Serve(arguments) => serve::run(&arguments, global, output),
+        Command::Worker(arguments) => worker::run(&arguments, global, output),
+        Command::Workers(arguments) => workers::run(&arguments, global, output),
         Command::Plugin(command) => plugin::run(command, global, output),
         Command::Connection(command) => connection::run(command, global, output),
         Command::Apply(arguments) => apply::run(&arguments, global, output),

@@ -25,8 +25,8 @@ use thimble_record::ConnectionId;
 pub use api::{Api, ApiLimits};
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options, Otlp,
-    PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
+    BatchLimits, Config, Connection, ControlStore, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore,
+    Options, Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -58,10 +58,15 @@ pub fn load(
     let text = read(&file)?;
     let mut config = parse(&file, &text, lookup)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    for path in
-        [&mut config.data, &mut config.host_key_file, &mut config.api.token_file, &mut config.network.extra_ca_file]
-            .into_iter()
-            .flatten()
+    for path in [
+        &mut config.data,
+        &mut config.host_key_file,
+        &mut config.api.token_file,
+        &mut config.network.extra_ca_file,
+        &mut config.store.ca_file,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = folder.join(&*path);
     }
@@ -140,6 +145,9 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
         path: path.iter().rev().map(|part| (*part).to_owned()).collect(),
         ..Problem::at(tree.line_of(path), message)
     };
+    if !(2..=1000).contains(&config.store.max_connections) {
+        return Err(wrong(&["store", "max_connections"], "must be between 2 and 1000".into()));
+    }
     let own = std::iter::once((&["destination"][..], &config.destination));
     let named: Vec<_> =
         config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();

@@ -48,6 +48,9 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The HTTP API.
     pub api: Api,
+    /// The control database: a file in the data folder, unless a PostgreSQL database is named here. With one, workers on
+    /// other machines share the work; staging and destinations must then be places that all of them reach.
+    pub store: ControlStore,
     /// Where encrypted segments wait until they are loaded.
     pub staging: ObjectStore,
     /// Where the records of connections go that name no destination.
@@ -139,6 +142,36 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
+}
+
+/// The control database.
+#[derive(Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlStore {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`. Default: the file `thimble.db` in the data folder.
+    pub url: Option<String>,
+    /// The user's password; best as `${VAR}`.
+    pub password: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of one process, 2 to 1000.
+    #[cfg_attr(test, schemars(range(min = 2, max = 1000)))]
+    pub max_connections: u32,
+}
+
+impl Default for ControlStore {
+    fn default() -> Self {
+        Self { url: None, password: None, ca_file: None, max_connections: thimble_store::SERVER_CONNECTIONS }
+    }
+}
+
+impl fmt::Debug for ControlStore {
+    /// URL and password may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlStore").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
 }
 
 /// A place for objects.
@@ -328,7 +361,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(10), threads: None }
+        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
     }
 }
 

@@ -4,7 +4,7 @@ use thimble_record::{BatchSeq, Counts, Epoch, LoadOutcome};
 use thimble_store::{Store, StoreError};
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::{ON, NOW, TTL, World, batch, flights, position, schema};
+use super::{NOW, ON, TTL, World, batch, flights, position, schema};
 
 fn outcome() -> LoadOutcome {
     let counts = Counts { emitted: 3, loaded: 3, ..Counts::default() };

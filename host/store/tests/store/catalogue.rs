@@ -2,7 +2,7 @@ use serde_json::json;
 use thimble_record::{Catalog, ConnectionId, ErrorKind};
 use thimble_store::{NewRun, RunKind, RunOutcome, StoreError, Trigger};
 
-use super::{ON, NOW, TTL, World, connection, flights, plugin};
+use super::{NOW, ON, TTL, World, connection, flights, plugin};
 
 #[tokio::test]
 async fn a_plugin_comes_back_as_it_was_and_keeps_its_grants_through_an_upgrade() {

@@ -4,7 +4,7 @@ use thimble_record::{BatchSeq, Epoch};
 use thimble_store::StoreError;
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::{ON, NOW, TTL, World, flights, position};
+use super::{NOW, ON, TTL, World, flights, position};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_holders_exactly_one_gets_the_lease() {

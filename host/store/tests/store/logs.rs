@@ -5,7 +5,7 @@ use thimble_store::{
     Trigger,
 };
 
-use super::{ON, NOW, TTL, World};
+use super::{NOW, ON, TTL, World};
 
 fn line(message: impl Into<String>) -> LogLine {
     LogLine { at: NOW, level: LogLevel::Info, source: "files".into(), message: message.into() }

@@ -35,6 +35,8 @@ macro_rules! on {
             mod runs;
             #[path = "slots.rs"]
             mod slots;
+            #[path = "workers.rs"]
+            mod workers;
         }
     };
 }

@@ -7,9 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 use thimble_record::{BatchSeq, ConnectionId, Epoch};
-use thimble_store::{
-    EventKind, LogLevel, LogLine, NewRun, RunKind, RunOutcome, RunStatus, Store, StoreError, Trigger,
-};
+use thimble_store::{EventKind, LogLevel, LogLine, NewRun, RunKind, RunOutcome, RunStatus, Store, StoreError, Trigger};
 use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{NOW, ON, TTL, World, batch, connection, flights, plugin, position};
@@ -125,6 +123,21 @@ async fn a_lost_sync_has_exactly_one_successor() {
 }
 
 #[tokio::test]
+async fn the_successor_need_not_wait_for_the_lease() {
+    let world = World::new(ON).await;
+    let store = &world.store;
+    let lost = store.start(&sync(), "a", TTL, NOW).await.unwrap();
+    // Taken later than the run was heard of.
+    let epoch = store.acquire(&flights(), "a", TTL, NOW + TTL / 2).await.unwrap();
+    store.interrupt_expired(NOW + TTL).await.unwrap();
+    let next = store.claim_next("b", TTL, NOW + TTL).await.unwrap().unwrap();
+    assert_eq!(next.retry_of, Some(lost.id));
+    let zombie = store.seal(&batch(1, epoch, "late"), &[], None, NOW + TTL).await;
+    assert!(matches!(zombie, Err(StoreError::Fenced { .. })), "{zombie:?}");
+    assert_eq!(store.acquire(&flights(), "b", TTL, NOW + TTL).await.unwrap(), epoch.next());
+}
+
+#[tokio::test]
 async fn a_sync_that_ends_each_of_its_processes_is_not_passed_on_for_ever() {
     let world = World::new(ON).await;
     let store = &world.store;
@@ -185,7 +198,8 @@ async fn of_those_that_create_the_same_connection_one_creates_it() {
     assert_eq!((created.len(), refused.len()), (1, TASKS - 1));
     assert!(refused.iter().all(|refused| matches!(refused, Err(StoreError::Changed { expected: 0, current: 1, .. }))));
     let id = ConnectionId::new("new").unwrap();
-    let changed = together(&world, |_, store| async move { store.put_connection(&connection("new"), Some(1), NOW).await });
+    let changed =
+        together(&world, |_, store| async move { store.put_connection(&connection("new"), Some(1), NOW).await });
     assert_eq!(changed.await.iter().filter(|changed| changed.is_ok()).count(), 1);
     assert_eq!(world.store.connection(&id).await.unwrap().version, 2);
 }

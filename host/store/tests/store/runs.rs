@@ -5,7 +5,7 @@ use thimble_record::{Epoch, Failure, RunId};
 use thimble_store::{NewRun, RunKind, RunOutcome, RunPage, RunStatus, StoreError, Trigger};
 use tokio::{sync::Barrier, task::JoinSet};
 
-use super::{ON, NOW, TTL, World, flights};
+use super::{NOW, ON, TTL, World, flights};
 
 fn sync() -> NewRun {
     NewRun::on(flights(), RunKind::Sync, Trigger::Manual)
