@@ -71,7 +71,7 @@ impl Store {
         if lines.is_empty() {
             return Ok(0);
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let last: Option<i64> = sqlx::query_scalar(
             "select coalesce((select max(seq) from logs where run = $1), 0) from runs where id = $1",
         )
