@@ -4,13 +4,13 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{Method, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
 use futures::FutureExt;
 
-use crate::Problem;
+use crate::{Problem, limits::MAX_URI_BYTES};
 
 /// Answers a problem where the handler takes longer than `limit` or panics.
 pub(crate) async fn bound(State(limit): State<Duration>, request: Request, next: Next) -> Result<Response, Problem> {
@@ -23,6 +23,24 @@ pub(crate) async fn bound(State(limit): State<Duration>, request: Request, next:
         }
         Err(_) => Err(Problem::deadline()),
     }
+}
+
+/// Refuses what no handler should have to think of: endless URLs, U+0000 in them, compressed bodies.
+pub(crate) async fn plain(request: Request, next: Next) -> Result<Response, Problem> {
+    let asked = request.uri().path_and_query().map_or("", |asked| asked.as_str());
+    if asked.len() > MAX_URI_BYTES {
+        let detail = format!("path and query are longer than {MAX_URI_BYTES} bytes");
+        return Err(Problem::malformed(StatusCode::URI_TOO_LONG, detail));
+    }
+    if asked.contains("%00") {
+        return Err(Problem::malformed(StatusCode::BAD_REQUEST, "path and query hold the character U+0000"));
+    }
+    let compressed = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if request.headers().get_all(header::CONTENT_ENCODING).iter().any(compressed) {
+        let detail = "send the body as it is: compressed bodies are not taken";
+        return Err(Problem::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    Ok(next.run(request).await)
 }
 
 /// Answers unknown routes.

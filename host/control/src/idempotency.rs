@@ -39,7 +39,7 @@ pub(crate) async fn once(
         return Ok(next.run(request).await);
     }
     let key = key(request.headers())?;
-    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(Problem::unauthorized)?;
+    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(|| Problem::unauthorized("nobody asks"))?;
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| Problem::too_large(MAX_BODY_BYTES as u64))?;
     let mut hash = Sha256::new();

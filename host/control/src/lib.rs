@@ -22,7 +22,10 @@ mod guard;
 mod health;
 mod hooks;
 mod idempotency;
+mod json_depth;
+mod keys;
 mod limits;
+mod listener;
 mod metrics;
 mod notifiers;
 pub mod notify;
@@ -30,30 +33,38 @@ mod openapi;
 mod page;
 mod plugins;
 mod problem;
+mod rate;
 mod reconcile;
 mod rejects;
 mod retention;
+mod rewrap;
 mod routes;
 mod runs;
 mod schedule;
+mod secret_token;
 mod settings;
 mod signals;
 mod sources;
 mod state;
+mod tokens;
+mod versions;
+mod workspaces;
 
-pub use access::{Access, access};
+pub use access::{Access, Rule, access, roles_markdown};
 pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES,
-    MAX_UNFINISHED_RUNS, MAX_WAIT,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_JSON_DEPTH, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS,
+    MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT,
 };
 pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
+pub use rewrap::{KeyRotation, RETIRE_AFTER, Rewrapped, is_unfinished, needs_old_keys, rewrap_all};
 pub use routes::{router, serve};
 pub use schedule::{ScheduleSettings, schedules};
-pub use settings::{ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer};
+pub use secret_token::{SecretToken, TOKEN_PREFIX, check_token_name, token_digest, token_id};
+pub use settings::{ApiLimits, ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer};
 pub use signals::Signals;

@@ -5,6 +5,30 @@ use std::time::Duration;
 /// Largest request body, except an uploaded component.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
+/// Deepest nesting of arrays and objects in a request's JSON. The parser's own limit is twice that.
+pub const MAX_JSON_DEPTH: usize = 64;
+
+/// Longest path and query of a request.
+pub const MAX_URI_BYTES: usize = 8 * 1024;
+
+/// Requests without a good token that one address may send at once; how many later on is a setting.
+pub(crate) const FAILED_LOGIN_BURST: u32 = 20;
+
+/// How long the use of a token goes unnoted after it was noted.
+pub(crate) const TOUCH_AFTER: Duration = Duration::from_secs(60);
+
+/// Addresses and tokens whose requests are counted at one time.
+pub(crate) const MAX_RATE_KEYS: usize = 10_000;
+
+/// Longest name of a token.
+pub(crate) const MAX_TOKEN_NAME_BYTES: usize = 64;
+
+/// Longest title of a workspace.
+pub(crate) const MAX_TITLE_BYTES: usize = 200;
+
+/// Most workspaces.
+pub(crate) const MAX_WORKSPACES: usize = 1_000;
+
 /// Largest uploaded component.
 pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
 

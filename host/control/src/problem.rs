@@ -2,6 +2,8 @@
 //!
 //! Causes are logged and never shown.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -31,6 +33,9 @@ pub struct Problem {
     /// The run that stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// Becomes the header `Retry-After`.
+    #[serde(skip)]
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -41,16 +46,34 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             run: None,
+            retry_after: None,
         }
     }
 
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "The token is missing or wrong",
-            "send the API token as 'Authorization: Bearer TOKEN'; it is in the data folder",
-        )
+    /// `reason` says what is wrong with the token, in a clause.
+    pub(crate) fn unauthorized(reason: &str) -> Self {
+        let detail = format!("{reason}; send a token of the API as 'Authorization: Bearer TOKEN'");
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The token is missing or wrong", detail)
+    }
+
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED.as_u16()
+    }
+
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        let detail = "the token asks more often than the settings under limits.api allow; ask again later";
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", detail)
+        }
+    }
+
+    pub(crate) fn too_many_failures(wait: Duration) -> Self {
+        let detail = "too many requests from this address came without a good token; ask again later";
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", detail)
+        }
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
@@ -171,11 +194,16 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -13,10 +13,12 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, alerts, audit, auth, backfills, checkpoints, connections, destinations, follow, grants,
-    guard, health, hooks, idempotency,
+    ControlSettings, access, alerts, audit,
+    auth::{self, Gate},
+    backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
-    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state,
+    listener::listen,
+    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, versions, workspaces,
 };
 
 /// Where the API stands.
@@ -26,6 +28,7 @@ pub(crate) const PREFIX: &str = "/api/v1";
 pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     let usual = OpenApiRouter::new()
         .merge(plugins::routes())
+        .merge(versions::routes())
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(sources::routes())
@@ -42,6 +45,9 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(audit::routes())
         .merge(follow::routes())
         .merge(runs::routes())
+        .merge(tokens::routes())
+        .merge(workspaces::routes())
+        .merge(keys::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()
         .merge(bounded(usual, REQUEST_DEADLINE))
@@ -54,20 +60,22 @@ fn bounded(routes: OpenApiRouter<ControlSettings>, limit: Duration) -> OpenApiRo
     routes.route_layer(from_fn_with_state(limit, guard::bound))
 }
 
-/// The control plane's HTTP surface. Everything under `/api/v1` needs the token, unknown paths included.
+/// The control plane's HTTP surface. Everything under `/api/v1` needs a token, unknown paths included.
 pub fn router(settings: ControlSettings) -> Router {
     let (routes, _) = api().split_for_parts();
+    let gate = Gate::new(settings.clone());
     let api = routes
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
-        .layer(from_fn_with_state(settings.clone(), auth::require_token));
+        .layer(from_fn(guard::plain))
+        .layer(from_fn_with_state(gate.clone(), auth::require_token));
     let scrape = Router::new()
         .route("/metrics", get(metrics::metrics))
         .route_layer(from_fn_with_state(REQUEST_DEADLINE, guard::bound))
-        .route_layer(from_fn_with_state(settings.clone(), metrics::guard));
+        .route_layer(from_fn_with_state(gate, metrics::guard));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
@@ -82,7 +90,8 @@ pub fn router(settings: ControlSettings) -> Router {
 /// Serves the API until `settings.shutdown` fires and the open requests have ended.
 pub async fn serve(listener: TcpListener, settings: ControlSettings) -> std::io::Result<()> {
     let shutdown = settings.shutdown.clone();
-    axum::serve(listener, router(settings)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let limits = settings.limits.clone();
+    listen(listener, router(settings), limits, shutdown).await
 }
 
 /// Answers are data for programs: never guessed to be something else, never kept by a cache.

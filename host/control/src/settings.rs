@@ -5,15 +5,19 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use serde_json::Value;
-use thimble_record::{ConnectionId, Failure, RejectedRow, envelope::SecretRow};
+use thimble_record::{
+    ConnectionId, Failure, RejectedRow,
+    envelope::{Keys, SecretRow},
+};
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Measures, MetricsSource, Signals, notify::Outbound};
+use crate::{Clock, KeyRotation, Measures, MetricsSource, Signals, notify::Outbound};
 
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
@@ -57,6 +61,36 @@ impl Observe {
     }
 }
 
+/// What callers of the API may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Requests a second by one token, in the long run.
+    pub requests_per_second: u32,
+    /// Requests at once by one token.
+    pub request_burst: u32,
+    /// Requests a minute from one address without a good token, in the long run.
+    pub failed_logins_per_minute: u32,
+    /// Open connections; further ones wait.
+    pub connections: usize,
+    /// How long a connection may take for the head of a request, its idle time before that included.
+    pub header_timeout: Duration,
+    /// Largest head of a request; at least 8 KiB.
+    pub header_bytes: usize,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 200,
+            request_burst: 1_000,
+            failed_logins_per_minute: 30,
+            connections: 1_024,
+            header_timeout: Duration::from_secs(30),
+            header_bytes: 32 * 1024,
+        }
+    }
+}
+
 /// Reads what the destination of a connection holds of rejected records.
 #[async_trait]
 pub trait Rejects: Send + Sync + 'static {
@@ -82,8 +116,11 @@ pub trait DestinationKinds: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct ControlSettings {
     pub store: Store,
-    /// SHA-256 of the bearer token; the token itself is not kept.
-    pub token_sha256: [u8; 32],
+    /// The host keys; tokens are hashed under a key that hangs on them.
+    pub keys: Keys,
+    /// Changes them.
+    pub rotation: Arc<dyn KeyRotation>,
+    pub limits: ApiLimits,
     /// Folder for uploaded components that wait for their installation; must exist. A file is
     /// `<sha256>.wasm`; the install run's request names it as `{"blob": "<sha256>.wasm"}`, and whoever
     /// executes the run removes it.

@@ -85,6 +85,12 @@ pub enum Command {
     Build(commands::build::Build),
     /// Serve a small JSON API to try a connector on
     DemoApi(commands::demo_api::DemoApi),
+    /// Make, list and revoke tokens of the HTTP API
+    #[command(subcommand)]
+    Token(commands::token::Token),
+    /// List, change and retire the host keys, which everything encrypted hangs on
+    #[command(subcommand)]
+    Key(commands::key::Key),
     /// Check the configuration file, or print its schema
     #[command(subcommand)]
     Config(commands::config::Config),
@@ -101,7 +107,7 @@ pub enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Move data", &["sync", "backfill", "check", "discover", "runs", "state"]),
     ("Read data", &["tables", "read", "rejects", "replay"]),
-    ("Set up", &["serve", "plugin", "connection", "config"]),
+    ("Set up", &["serve", "plugin", "connection", "token", "key", "config"]),
     ("Write connectors", &["new", "build", "demo-api"]),
     ("More", &["completion", "version"]),
 ];

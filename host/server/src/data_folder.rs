@@ -10,11 +10,9 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
+use thimble_control::SecretToken;
 
 use crate::exit::{CliError, Exit};
-
-/// Random bytes of a token, before it is written in hex.
-const TOKEN_BYTES: usize = 32;
 
 /// Longest secret file that is read.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -82,11 +80,18 @@ impl DataFolder {
         self.root.join("host.key")
     }
 
-    /// The token of the API, the file it is in, and whether it was made now.
-    pub fn api_token(&self, chosen: Option<&Path>) -> Result<(SecretString, PathBuf, bool), CliError> {
-        let file = chosen.map_or_else(|| self.root.join("api-token"), Path::to_owned);
-        let make = || random().map(|key| format!("{}\n", hex::encode(key)).into_bytes());
-        let (bytes, made) = read_or_create(&file, make, MAX_SECRET_BYTES)?;
+    /// Where the first token is.
+    pub fn token_file(&self, chosen: Option<&Path>) -> PathBuf {
+        chosen.map_or_else(|| self.root.join("api-token"), Path::to_owned)
+    }
+
+    /// The token in that file, and whether it was made now.
+    pub fn api_token(&self, file: &Path) -> Result<(SecretString, bool), CliError> {
+        let make = || match SecretToken::generate() {
+            Ok(token) => Ok(format!("{}\n", token.expose()).into_bytes()),
+            Err(error) => Err(CliError::new(Exit::Failed, format!("the system gives no random bytes: {error}"))),
+        };
+        let (bytes, made) = read_or_create(file, make, MAX_SECRET_BYTES)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| CliError::new(Exit::Usage, format!("the token in {} is not text", file.display())))?;
         let token = SecretString::from(text.trim());
@@ -94,15 +99,8 @@ impl DataFolder {
             let message = format!("the token in {} has less than 16 characters", file.display());
             return Err(CliError::new(Exit::Usage, message).hint("remove the file, and a new token is made"));
         }
-        Ok((token, file, made))
+        Ok((token, made))
     }
-}
-
-fn random() -> Result<[u8; TOKEN_BYTES], CliError> {
-    let mut key = [0; TOKEN_BYTES];
-    getrandom::fill(&mut key)
-        .map_err(|error| CliError::new(Exit::Failed, format!("the system gives no random bytes: {error}")))?;
-    Ok(key)
 }
 
 /// Reads a secret file, or makes it with mode 0600. Two processes that start together read the same bytes:
@@ -160,9 +158,10 @@ mod tests {
         KeyFile::open(&folder.key_file(), true).unwrap();
         assert_eq!(fs::read(root.join("host.key")).unwrap(), key);
         assert_eq!(fs::metadata(root.join("host.key")).unwrap().permissions().mode() & 0o777, 0o600);
-        let (first, file, made) = folder.api_token(None).unwrap();
-        assert!(made && first.expose_secret().len() == 64);
-        let (second, _, made) = folder.api_token(None).unwrap();
+        let file = folder.token_file(None);
+        let (first, made) = folder.api_token(&file).unwrap();
+        assert!(made && first.expose_secret().starts_with(thimble_control::TOKEN_PREFIX));
+        let (second, made) = folder.api_token(&file).unwrap();
         assert!(!made && first.expose_secret() == second.expose_secret());
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         let left: Vec<_> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -176,6 +175,6 @@ mod tests {
         fs::write(temporary.path().join("host.key"), b"short").unwrap();
         assert!(KeyFile::open(&folder.key_file(), true).err().unwrap().message.contains("host.key cannot be used"));
         fs::write(temporary.path().join("api-token"), b"short\n").unwrap();
-        assert!(folder.api_token(None).unwrap_err().message.contains("less than 16"));
+        assert!(folder.api_token(&folder.token_file(None)).unwrap_err().message.contains("less than 16"));
     }
 }

@@ -12,7 +12,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use thimble_record::envelope::{HostKey, KeyRing, KeySource, MAX_HOST_KEYS};
+use thimble_control::KeyRotation;
+use thimble_record::{
+    ErrorKind, Failure,
+    envelope::{HostKey, KeyId, KeyRing, KeySource, MAX_HOST_KEYS},
+};
 
 use crate::{
     data_folder::{read_or_create, read_secret},
@@ -77,7 +81,7 @@ impl KeyFile {
     }
 
     /// Removes all keys but `current`, which must still be the current one.
-    pub fn retire(&self, current: thimble_record::envelope::KeyId) -> Result<(), CliError> {
+    pub fn retire(&self, current: KeyId) -> Result<(), CliError> {
         self.change(|ring| {
             if ring.current().id() != current {
                 return Err(CliError::new(Exit::Conflict, "the host key was changed meanwhile; try again"));
@@ -122,6 +126,24 @@ impl KeyFile {
         }
         written.map_err(failed)
     }
+}
+
+/// The key file as the API changes it.
+pub struct FileRotation(pub Arc<KeyFile>);
+
+impl KeyRotation for FileRotation {
+    fn rotate(&self, now_ms: i64) -> Result<(), Failure> {
+        let now = DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
+        self.0.rotate(now).map_err(told)
+    }
+
+    fn retire(&self, current: KeyId) -> Result<(), Failure> {
+        self.0.retire(current).map_err(told)
+    }
+}
+
+fn told(error: CliError) -> Failure {
+    Failure::new(ErrorKind::Config, error.message)
 }
 
 impl KeySource for KeyFile {

@@ -11,6 +11,7 @@ pub mod context;
 pub mod data_folder;
 mod destinations;
 pub mod exit;
+pub mod first_token;
 pub mod key_file;
 pub mod memory;
 pub mod metrics;

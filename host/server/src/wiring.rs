@@ -22,12 +22,14 @@ use crate::{
     context::Context,
     destinations::{self, StoredInDatabase},
     exit::{CliError, Exit},
+    key_file::KeyFile,
 };
 
 /// Everything that executes runs.
 pub struct Wired {
     pub worker: Worker,
     pub keys: Keys,
+    pub key_file: Arc<KeyFile>,
 }
 
 /// A destination of the configuration, by its kind: some commands can do more with a lake.
@@ -48,7 +50,8 @@ impl Opened {
 
 /// Opens staging, lake, plugin runtime and control database.
 pub async fn wire(context: &Context) -> Result<Wired, CliError> {
-    let keys = context.keys()?;
+    let key_file = Arc::new(context.key_file()?);
+    let keys = Keys::new(Arc::clone(&key_file) as _);
     // The engine takes milliseconds of computing; the database waits for the disk meanwhile.
     let settings = plugin_settings(context, &keys)?;
     let host = tokio::task::spawn_blocking(move || PluginHost::new(settings));
@@ -65,7 +68,7 @@ pub async fn wire(context: &Context) -> Result<Wired, CliError> {
         keys: keys.clone(),
         settings: worker_settings(&context.config.limits),
     };
-    Ok(Wired { worker, keys })
+    Ok(Wired { worker, keys, key_file })
 }
 
 /// Starts the plugin runtime alone.
@@ -176,7 +179,7 @@ pub fn tls_roots(context: &Context) -> Result<TlsRoots, CliError> {
 }
 
 fn worker_settings(limits: &Limits) -> WorkerSettings {
-    let Limits { plugin: _, batch, retry, workers, retention: _ } = limits;
+    let Limits { plugin: _, batch, retry, workers, retention: _, api: _ } = limits;
     let BatchLimits { max_bytes, max_rows, max_age, max_uncheckpointed, max_queued } = batch;
     let RetryLimits { max_attempts, base, max_wait, max_retry_after } = retry;
     let Workers { runs: _, memory: _, partitions, lease, threads: _ } = workers;

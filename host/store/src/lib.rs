@@ -32,8 +32,10 @@ mod positions;
 mod queue;
 mod runs;
 mod schemas;
+mod secrets;
 mod slots;
 mod sources;
+mod tokens;
 mod totals;
 mod versions;
 mod waiting;
@@ -52,7 +54,7 @@ pub use ids::run_id;
 pub use leases::LeaseRow;
 pub use limits::{
     MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_NOTIFIERS, MAX_PAGE,
-    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS,
+    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS, MAX_TOKENS,
 };
 pub use logs::{LogFilter, LogLevel, LogLine, LogRow};
 pub use notifiers::NotifierRow;
@@ -60,8 +62,10 @@ pub use open::Store;
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
+pub use secrets::SealedRow;
 pub use slots::{Claimed, DueSlot, NewSlot, SlotClaim, SlotMove, SlotRow, Unscheduled};
 pub use sources::SourceRow;
+pub use tokens::TokenRow;
 pub use totals::{Backlog, ConnectionTotals, StreamDay, StreamTotals};
 pub use versions::{Activated, PluginStanding, VersionRow};
 pub use waiting::WaitingRun;

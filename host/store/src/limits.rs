@@ -11,6 +11,9 @@ pub const MAX_LOG_LINES_PER_RUN: i64 = 100_000;
 /// Longest kept log message, in bytes; the rest is cut at a character boundary.
 pub const MAX_LOG_MESSAGE_BYTES: usize = 8 * 1024;
 
+/// Most tokens that are not revoked.
+pub const MAX_TOKENS: i64 = 1_000;
+
 /// Most versions kept of one plugin.
 pub const MAX_PLUGIN_VERSIONS: i64 = 100;
 

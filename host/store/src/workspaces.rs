@@ -1,7 +1,7 @@
 //! Table `workspaces`: who sees what. Everything but plugins and grants belongs to one workspace.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::{Store, StoreError, error::is_unique};
 
@@ -47,6 +47,38 @@ impl Store {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What may belong to a workspace, and the column that says so. A workspace with any of it cannot be removed; runs and
+/// the audit log are history and do not count.
+const MEMBERS: [(&str, &str); 4] =
+    [("connection", "connections"), ("source", "sources"), ("destination", "destinations"), ("token", "tokens")];
+
+impl Store {
+    /// Removes an empty workspace. `NotFound` where there is none, `InUse` where something belongs to it, `Conflict` for
+    /// the default one.
+    pub async fn remove_workspace(&self, id: &str) -> Result<(), StoreError> {
+        if id == DEFAULT_WORKSPACE {
+            return Err(StoreError::conflict("the workspace \"default\" cannot be removed"));
+        }
+        let mut tx = self.write().await?;
+        let live = |table: &str| if table == "tokens" { " and revoked_at is null" } else { "" };
+        for (what, table) in MEMBERS {
+            let select = format!("select 1 from {table} where workspace = $1{} limit 1", live(table));
+            let found: Option<i64> =
+                sqlx::query_scalar(AssertSqlSafe(select)).bind(id).fetch_optional(&mut *tx).await?;
+            if found.is_some() {
+                return Err(StoreError::InUse { what: "workspace", name: id.into(), by: format!("a {what} in it") });
+            }
+        }
+        // Revoked ones are kept for the audit log's sake, which names them itself.
+        sqlx::query("delete from tokens where workspace = $1").bind(id).execute(&mut *tx).await?;
+        let done = sqlx::query("delete from workspaces where id = $1").bind(id).execute(&mut *tx).await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::not_found("workspace", id));
+        }
+        Ok(tx.commit().await?)
     }
 }
 

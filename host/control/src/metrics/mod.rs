@@ -20,7 +20,8 @@ pub use measures::{Histogram, Measures};
 pub(crate) use summary::routes;
 
 use crate::{
-    Caller, ControlSettings, Problem, auth,
+    Caller, ControlSettings, Problem,
+    auth::{self, Gate},
     limits::{MAX_METRIC_CONNECTIONS, MAX_METRIC_STREAMS},
 };
 
@@ -34,17 +35,13 @@ pub trait MetricsSource: Send + Sync + 'static {
 }
 
 /// Lets a scrape pass without a token where the operator allows that, or as [`auth`] says.
-pub(crate) async fn guard(
-    State(settings): State<ControlSettings>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if settings.observe.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
+pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    if gate.settings().observe.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
         let anybody = Caller { actor: "metrics".into(), role: crate::Role::Viewer, workspace: None };
         request.extensions_mut().insert(anybody);
         return Ok(next.run(request).await);
     }
-    auth::require_token(State(settings), request, next).await
+    auth::require_token(State(gate), request, next).await
 }
 
 /// Everything, as text.

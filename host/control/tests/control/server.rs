@@ -1,6 +1,12 @@
 //! A running server and a client of it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -10,18 +16,18 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use thimble_control::{
-    ControlSettings, Observe, ReconcileSettings, Rejects, SecretSealer, Signals,
+    ApiLimits, ControlSettings, DestinationKinds, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer,
+    SecretToken, Signals,
     notify::{Mail, Outbound, OutboundError, Post},
-    reconcile, serve, system_clock,
+    reconcile, serve, system_clock, token_digest, token_id,
 };
 use thimble_record::{
     ConnectionId, ErrorKind, Failure, RejectedRow,
-    envelope::{HostKey, Keys, SecretFields, SecretRow, open_fields, seal_fields},
+    envelope::{HostKey, KeyId, KeyRing, KeySource, Keys, SecretFields, SecretRow, open_fields, seal_fields},
 };
-use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
+use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store, TokenRow};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +86,17 @@ impl Outbound for Nowhere {
     }
 }
 
+impl DestinationKinds for Nowhere {
+    fn schemas(&self) -> BTreeMap<String, Value> {
+        let properties = json!({"url": {"type": "string"}, "password": {"type": "string", "x-secret": true}});
+        [("postgres".to_owned(), json!({"type": "object", "properties": properties}))].into()
+    }
+
+    fn configured(&self, name: &str) -> bool {
+        name == "configured"
+    }
+}
+
 #[async_trait::async_trait]
 impl Rejects for Nowhere {
     async fn rejected(
@@ -92,12 +109,61 @@ impl Rejects for Nowhere {
     }
 }
 
+/// A ring in memory, as the key file would hold it.
+pub struct Ring(RwLock<Arc<KeyRing>>);
+
+impl Ring {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::new(HostKey::from_bytes(&[7; 32]).unwrap().into()))))
+    }
+
+    pub fn keys(self: &Arc<Self>) -> Keys {
+        Keys::new(self.clone())
+    }
+
+    pub fn change(&self, change: impl FnOnce(&KeyRing) -> KeyRing) {
+        let mut ring = self.0.write().unwrap();
+        *ring = Arc::new(change(&ring));
+    }
+}
+
+impl KeySource for Ring {
+    fn ring(&self) -> Arc<KeyRing> {
+        self.0.read().unwrap().clone()
+    }
+}
+
+impl KeyRotation for Ring {
+    fn rotate(&self, now_ms: i64) -> Result<(), Failure> {
+        let now = chrono::DateTime::from_timestamp_millis(now_ms).unwrap();
+        self.change(|ring| ring.rotated(HostKey::generate().unwrap(), now).unwrap());
+        Ok(())
+    }
+
+    fn retire(&self, current: KeyId) -> Result<(), Failure> {
+        assert_eq!(self.ring().current().id(), current);
+        self.change(KeyRing::retired);
+        Ok(())
+    }
+}
+
+/// Limits that no test meets by accident.
+pub fn wide() -> ApiLimits {
+    ApiLimits {
+        requests_per_second: 1_000_000,
+        request_burst: 1_000_000,
+        failed_logins_per_minute: 60_000_000,
+        ..ApiLimits::default()
+    }
+}
+
 pub struct Server {
     folder: TempDir,
     pub address: SocketAddr,
     pub store: Store,
     pub signals: Signals,
     pub recorder: Arc<Recorder>,
+    pub ring: Arc<Ring>,
     pub shutdown: CancellationToken,
     pub stop_reconciler: CancellationToken,
     pub serving: JoinHandle<std::io::Result<()>>,
@@ -137,33 +203,72 @@ impl Answer {
 impl Server {
     /// Without a reconciler: runs stay queued.
     pub async fn without_reconciler() -> Self {
-        Self::build(None).await
+        Self::build(None, wide()).await
     }
 
     pub async fn new() -> Self {
-        Self::build(Some(only_by_signal())).await
+        Self::build(Some(only_by_signal()), wide()).await
     }
 
     pub async fn with(settings: ReconcileSettings) -> Self {
-        Self::build(Some(settings)).await
+        Self::build(Some(settings), wide()).await
     }
 
-    async fn build(reconciler: Option<ReconcileSettings>) -> Self {
+    /// Without a reconciler, within these limits.
+    pub async fn limited(limits: ApiLimits) -> Self {
+        Self::build(None, limits).await
+    }
+
+    /// A token made now.
+    pub async fn token(&self, name: &str, role: Role, workspace: Option<&str>, expires_at: Option<i64>) -> String {
+        let secret = SecretToken::generate().unwrap();
+        self.add_token(secret.expose(), name, role, workspace, expires_at).await;
+        secret.expose().to_owned()
+    }
+
+    pub async fn add_token(
+        &self,
+        text: &str,
+        name: &str,
+        role: Role,
+        workspace: Option<&str>,
+        expires_at: Option<i64>,
+    ) -> TokenRow {
+        let row = TokenRow {
+            id: token_id(&self.ring.keys(), text),
+            name: name.into(),
+            workspace: workspace.map(str::to_owned),
+            role: role.word().into(),
+            created_at: 1,
+            created_by: "test".into(),
+            expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        self.store.add_token(&row, &token_digest(&self.ring.keys(), text)).await.unwrap();
+        row
+    }
+
+    async fn build(reconciler: Option<ReconcileSettings>, limits: ApiLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs_dir = folder.path().join("blobs");
         std::fs::create_dir(&blobs_dir).unwrap();
         let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
         let (signals, shutdown, stop_reconciler) =
             (Signals::default(), CancellationToken::new(), CancellationToken::new());
+        let rotation = Ring::new();
         let settings = ControlSettings {
             store: store.clone(),
-            token_sha256: Sha256::digest(TOKEN).into(),
+            keys: rotation.keys(),
+            rotation: rotation.clone(),
+            limits,
             blobs_dir,
-            sealer: Arc::new(Sealer(HostKey::from_bytes(&[7; 32]).unwrap().into())),
+            sealer: Arc::new(Sealer(rotation.keys())),
             signals: signals.clone(),
             clock: system_clock(),
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
+            destination_kinds: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,7 +280,21 @@ impl Server {
             tokio::spawn(reconcile(store, recorder.clone(), signals, settings, cancel))
         });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { folder, address, store, signals, recorder, shutdown, stop_reconciler, serving, reconciling, client }
+        let server = Self {
+            folder,
+            address,
+            store,
+            signals,
+            recorder,
+            ring: rotation,
+            shutdown,
+            stop_reconciler,
+            serving,
+            reconciling,
+            client,
+        };
+        server.add_token(TOKEN, "api", Role::Admin, None, None).await;
+        server
     }
 
     /// Installs the plugin `files`.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod connection;
 pub mod demo_api;
 pub mod discover;
+pub mod key;
 pub mod new;
 pub mod plugin;
 pub mod read;
@@ -18,6 +19,7 @@ pub mod serve;
 pub mod state;
 pub mod sync;
 pub mod tables;
+pub mod token;
 pub mod version;
 
 mod execute;
@@ -52,6 +54,8 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::New(arguments) => new::run(&arguments, output),
         Command::Build(arguments) => build::run(&arguments, output),
         Command::DemoApi(arguments) => demo_api::run(&arguments, output),
+        Command::Token(command) => token::run(command, global, output),
+        Command::Key(command) => key::run(&command, global, output),
         Command::Config(command) => config::run(&command, global, output),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Version => version::run(output),

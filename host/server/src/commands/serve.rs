@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use thimble_control::{ControlSettings, Executor, ReconcileSettings, Rejects, Retention, Signals};
 use thimble_pipeline::Worker;
 use thimble_record::{ConnectionId, Failure, RejectedRow};
@@ -21,6 +20,8 @@ use crate::{
     context::{Context, now_ms, runtime},
     destinations::Kinds,
     exit::{CliError, Exit},
+    first_token::{self, FIRST_TOKEN, FirstToken},
+    key_file::FileRotation,
     memory, observing,
     output::Output,
     recorder::{self, Recorder, Which},
@@ -48,6 +49,7 @@ pub fn run(arguments: &Serve, global: &Global, output: Output) -> Result<(), Cli
 }
 
 async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
+    refuse_remote(address, context.config.api.allow_remote)?;
     let shutdown = CancellationToken::new();
     stop::on_signals(shutdown.clone())?;
     // The address first: a second server on the same data ends here, before it touches anything.
@@ -58,12 +60,15 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     let bound = listener.local_addr().map_err(|error| CliError::io("the socket has no address", &error))?;
     let wired = wiring::wire(context).await?;
     apply_file(context, &wired).await;
-    let (token, token_file, made) = context.data.api_token(context.config.api.token_file.as_deref())?;
+    let token_file = context.config.api.token_file.as_deref();
+    let token = first_token::prepare(&context.data, token_file, &wired.worker.store, &wired.keys, now_ms()).await?;
     let signals = Signals::default();
     let blobs_dir = context.data.uploads()?;
     let control = ControlSettings {
         store: wired.worker.store.clone(),
-        token_sha256: Sha256::digest(token.expose_secret()).into(),
+        keys: wired.keys.clone(),
+        rotation: Arc::new(FileRotation(Arc::clone(&wired.key_file))),
+        limits: (&context.config.limits.api).into(),
         blobs_dir: blobs_dir.clone(),
         rejects: Arc::new(DestinationRejects(wired.worker.clone())),
         destination_kinds: Arc::new(Kinds { configured: context.config.destinations.keys().cloned().collect() }),
@@ -83,7 +88,7 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         ReconcileSettings { measures, ..reconcile_settings(&context.config, &wired.worker) },
         shutdown.clone(),
     ));
-    announce(context, bound, &token_file, made.then(|| token.expose_secret()))?;
+    announce(context, bound, &token)?;
     let served = thimble_control::serve(listener, control).await;
     tracing::info!("stopping: running syncs end at their next checkpoint");
     shutdown.cancel();
@@ -107,16 +112,32 @@ async fn apply_file(context: &Context, wired: &Wired) {
 }
 
 /// The token itself is shown once, to a person at the start that made it.
-fn announce(context: &Context, bound: SocketAddr, token_file: &PathBuf, token: Option<&str>) -> Result<(), CliError> {
+fn announce(context: &Context, bound: SocketAddr, token: &FirstToken) -> Result<(), CliError> {
     let url = format!("http://{bound}");
-    let document =
-        json!({ "url": url, "token_file": token_file, "data": context.data.root(), "pid": std::process::id() });
+    let FirstToken { file, made } = token;
+    let document = json!({ "url": url, "token_file": file, "data": context.data.root(), "pid": std::process::id() });
     let mut text = format!("Thimble listens on {url}\n  data   {}", context.data.root().display());
-    text.push_str(&format!("\n  token  {}", token_file.display()));
-    if let Some(token) = token {
-        text.push_str(&format!("\n         {token} (shown this once)"));
+    if let Some(file) = file {
+        text.push_str(&format!("\n  token  {}", file.display()));
+    }
+    if let Some(token) = made {
+        text.push_str(&format!(
+            "\n         {} (an admin's, shown this once)\n         make others with `thimble token create`, then revoke \
+             this one with `thimble token revoke {FIRST_TOKEN}` and remove its file",
+            token.expose_secret()
+        ));
     }
     context.output.line(&document, &text)
+}
+
+/// Tokens cross the network as they are; so this machine alone is listened to unless the operator says otherwise.
+fn refuse_remote(address: SocketAddr, allowed: bool) -> Result<(), CliError> {
+    if allowed || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let message = format!("other machines reach {address}, and the setting api.allow_remote does not allow that");
+    Err(CliError::new(Exit::Usage, message)
+        .hint("listen on 127.0.0.1 behind a proxy with TLS, or set `api: {allow_remote: true}`"))
 }
 
 fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {

@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of that file. Must never act on a setting.
 
+mod api;
 mod error;
 mod reader;
 mod settings;
@@ -21,10 +22,11 @@ use std::{
 use serde::Deserialize;
 use thimble_record::ConnectionId;
 
+pub use api::{Api, ApiLimits};
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    Api, BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options,
-    Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
+    BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options, Otlp,
+    PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};

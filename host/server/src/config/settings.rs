@@ -23,7 +23,7 @@ use thimble_pipeline::WorkerSettings;
 use thimble_record::StreamSelection;
 
 use super::{
-    PluginLimits,
+    Api, ApiLimits, PluginLimits,
     units::{ByteSize, Span},
 };
 
@@ -139,20 +139,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// The HTTP API.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(Serialize, JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct Api {
-    /// File with the token that callers present. Made with a random token where it is absent.
-    /// Default: `api-token` in the data folder.
-    pub token_file: Option<PathBuf>,
-    /// Whether `/metrics` takes no token. Default: only where the API listens on this machine alone.
-    pub open_metrics: Option<bool>,
-    /// Where people reach the console, such as `https://thimble.example.org`: links in notifications begin with it.
-    pub public_url: Option<String>,
-}
-
 /// A place for objects.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(Serialize, JsonSchema))]
@@ -252,6 +238,8 @@ pub struct Limits {
     pub workers: Workers,
     /// What is kept of ended runs.
     pub retention: Retention,
+    /// What callers of the API may use up.
+    pub api: ApiLimits,
 }
 
 /// When a batch is closed. A batch closes only at a checkpoint of the connector, at the first limit reached.
