@@ -196,6 +196,9 @@ fn passes(error: &StoreError) -> bool {
     };
     cause.as_database_error().is_some_and(|cause| {
         let message = cause.message();
-        message.contains("locked") || message.contains("already exists") || cause.is_unique_violation()
+        message.contains("locked")
+            || message.contains("already exists")
+            || message.contains("duplicate column")
+            || cause.is_unique_violation()
     })
 }
