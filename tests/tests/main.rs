@@ -12,6 +12,7 @@ mod incremental;
 mod notify;
 mod readers;
 mod readme;
+mod schedule;
 mod semantics;
 mod serve;
 mod servers;

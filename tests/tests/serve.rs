@@ -13,7 +13,7 @@ use crate::harness::{Installation, component, text};
 pub struct Server<'i> {
     child: Child,
     pub url: String,
-    token: String,
+    pub token: String,
     _installation: &'i Installation,
 }
 
@@ -40,6 +40,10 @@ impl<'i> Server<'i> {
             token,
             _installation: installation,
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// (status, body)

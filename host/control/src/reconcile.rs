@@ -43,7 +43,7 @@ pub struct ReconcileSettings {
     pub concurrency: usize,
     /// What the runs may take together, in bytes; no bound.
     pub memory_bytes: u64,
-    /// What a run is expected to take where its plugin asks for no memory of its own, in MiB; 64.
+    /// What a run is expected to take where its plugin asks for no memory of its own, in MiB; 128.
     pub run_memory_mib: u64,
     /// Whether slots of schedules are started here; yes. Any number of processes may.
     pub schedules: bool,
@@ -70,7 +70,7 @@ impl ReconcileSettings {
             holder: holder.into(),
             concurrency: 4,
             memory_bytes: u64::MAX,
-            run_memory_mib: 64,
+            run_memory_mib: 128,
             schedules: true,
             tick: Duration::from_millis(500),
             ttl: Duration::from_secs(6),

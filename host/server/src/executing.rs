@@ -181,6 +181,6 @@ impl Executor for RunExecutor {
             tracing::warn!(file = %file.display(), %error, "an uploaded component cannot be removed");
         }
         // Off the async threads; nobody needs to wait for it.
-        drop(tokio::task::spawn_blocking(memory::give_back));
+        memory::give_back_soon();
     }
 }

@@ -77,7 +77,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let expires_at = now_ms.saturating_add(ttl_ms);
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         check(&mut tx, connection, epoch).await?;
         sqlx::query("update leases set expires_at = $1 where connection = $2")
             .bind(expires_at)
@@ -94,7 +94,7 @@ impl Store {
 
     /// Gives the lease back. Success also where it was lost meanwhile: nothing is left to give.
     pub async fn release(&self, connection: &ConnectionId, epoch: Epoch) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         sqlx::query("update leases set holder = null where connection = $1 and epoch = $2")
             .bind(connection.as_str())
             .bind(stored(epoch.0))

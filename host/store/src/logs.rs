@@ -72,7 +72,7 @@ impl Store {
         if lines.is_empty() {
             return Ok(0);
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         // Two that append count on from one another.
         if !lock::row(&mut tx, "runs", "id", &run.0, Lock::Change).await? {
             return Err(StoreError::not_found("run", &run.0));

@@ -50,7 +50,7 @@ impl Store {
         if waiting.is_none() {
             return Ok(None);
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let next = format!(
             "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
              where id = (select id from runs where status = 'queued' and (not_before is null or not_before <= $2)
@@ -70,7 +70,7 @@ impl Store {
 
     /// Claims one queued run by name. `Conflict` where somebody else claimed or cancelled it.
     pub async fn begin(&self, run: &RunId, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let row = sqlx::query(
             "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
              where id = $4 and status = 'queued' returning *",
@@ -90,7 +90,7 @@ impl Store {
     /// Says that a running run is alive, and answers whether somebody asked for it to stop.
     /// `Conflict` where it is no longer running (it was interrupted, for one): stop.
     pub async fn heartbeat(&self, run: &RunId, ttl_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let cancel: Option<i64> = sqlx::query_scalar(
             "update runs set expires_at = $1 where id = $2 and status = 'running' returning cancel_requested",
         )
@@ -105,7 +105,7 @@ impl Store {
 
     /// Stores the progress of a running run. `Conflict` where it is not running.
     pub async fn progress(&self, run: &RunId, report: &Value) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let done = sqlx::query("update runs set report = $1 where id = $2 and status = 'running'")
             .bind(json(report))
             .bind(&run.0)
@@ -119,7 +119,7 @@ impl Store {
 
     /// Notes the epoch that a sync works under.
     pub async fn set_run_epoch(&self, run: &RunId, epoch: Epoch) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let done = sqlx::query("update runs set epoch = $1 where id = $2 and status = 'running'")
             .bind(stored(epoch.0))
             .bind(&run.0)
@@ -136,7 +136,7 @@ impl Store {
         if !outcome.status.finished() {
             return Err(StoreError::conflict(format!("run {run} cannot end as {:?}", outcome.status)));
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let row = sqlx::query(
             "update runs set status = $1, finished_at = $2, report = $3, failure = $4, expires_at = null
              where id = $5 and status = 'running' returning *",

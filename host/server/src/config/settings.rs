@@ -345,7 +345,7 @@ pub struct Workers {
     /// Runs at a time in one server, 1 to 1024.
     #[cfg_attr(test, schemars(range(min = 1, max = 1024)))]
     pub runs: u32,
-    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 64MiB
+    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 128MiB
     /// where it asks for nothing. A run that needs more than all of it runs alone. Default: 60 % of the machine's or
     /// container's memory.
     pub memory: Option<ByteSize>,
@@ -361,7 +361,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
+        Self { runs: 16, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
     }
 }
 
