@@ -2,7 +2,7 @@
 //! shares no code with ours.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use thimble_fixtures::files::FileServer;
 
 use crate::{
-    harness::{Installation, root},
+    harness::{Installation, root, text},
     serve::Server,
 };
 
@@ -302,6 +302,109 @@ async fn metrics_are_what_prometheus_reads_and_tell_what_was_done() {
         (&json!(2), &json!(2)),
         "{summary}"
     );
-    // The address is not this machine's alone, or the operator wants it so: a token is asked for.
-    assert!(root().join("host/control/alerts/thimble.rules.yml").exists());
+}
+
+/// A mail server that insists on STARTTLS and a login, and prints each message that it takes as JSON.
+const MAIL_SERVER: &str = r#"
+import json, ssl, sys, threading
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+class Handler:
+    async def handle_DATA(self, server, session, envelope):
+        print(json.dumps({"from": envelope.mail_from, "to": envelope.rcpt_tos, "tls": session.ssl is not None,
+            "data": envelope.content.decode()}), flush=True)
+        return "250 taken"
+def login(server, session, envelope, mechanism, data):
+    return AuthResult(success=data.login == b"thimble" and data.password == b"planted-secret", handled=False)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+controller = Controller(Handler(), hostname="127.0.0.1", port=0, tls_context=context, require_starttls=True,
+    auth_required=True, authenticator=login)
+import socket
+probe = socket.socket(); probe.bind(("127.0.0.1", 0)); controller.port = probe.getsockname()[1]; probe.close()
+controller.start()
+print(controller.port, flush=True)
+threading.Event().wait()
+"#;
+
+/// A certificate for `localhost` that is its own authority.
+fn certificate(folder: &std::path::Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        ])
+        .args(["-keyout", key.to_str().unwrap(), "-out", certificate.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    (certificate, key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_e_mail_is_handed_over_under_tls_to_a_server_that_wants_a_login() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate(folder.path());
+    let python = root().join(".scratch/readers/bin/python");
+    assert!(python.exists(), "{} is missing: run `make readers`", python.display());
+    let mut mailing = Command::new(python)
+        .args(["-c", MAIL_SERVER, certificate.to_str().unwrap(), key.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(mailing.stdout.take().unwrap()).lines();
+    let port: u16 = lines.next().unwrap().unwrap().parse().unwrap();
+    let extra = json!({"network": {"allow_private_networks": true, "extra_ca_file": certificate}});
+    let installation = Installation::new(json!({}), extra);
+    let server = Server::start(&installation);
+    let config = json!({
+        "host": "localhost", "port": port, "user": "thimble", "password": "planted-secret", "from": "thimble@example.org",
+        "to": ["ops@example.org", "data@example.org"],
+    });
+    notifier(&server, "mail", &json!({"kind": "email", "config": config}));
+    let (_, tried) = server.json("POST", "/api/v1/notifiers/mail/test", &json!({}));
+    assert_eq!(tried["delivered"], true, "{tried}");
+    let taken: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&taken["tls"], &taken["from"]), (&json!(true), &json!("thimble@example.org")));
+    assert_eq!(taken["to"], json!(["ops@example.org", "data@example.org"]));
+    assert!(taken["data"].as_str().unwrap().contains("Subject: "), "{taken}");
+    let wrong = json!({"kind": "email", "config": {
+        "host": "localhost", "port": port, "user": "thimble", "password": "planted-wrong", "from": "a@example.org", "to": ["b@example.org"],
+    }});
+    server.json("PUT", "/api/v1/notifiers/wrong", &wrong);
+    let (_, tried) = server.json("POST", "/api/v1/notifiers/wrong/test", &json!({}));
+    assert_eq!(tried["delivered"], false);
+    let told = tried["error"].as_str().unwrap();
+    assert!(told.contains("refused the login") && !told.contains("planted"), "{told}");
+    mailing.kill().unwrap();
+    mailing.wait().unwrap();
+}
+
+#[test]
+fn json_logs_name_run_connection_and_batch_on_every_line() {
+    let installation = Installation::files(json!([{"name": "s", "urls": ["http://127.0.0.1:1/none"]}]));
+    let config = installation.folder.path().join("thimble.yaml");
+    let mut settings: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    settings["log"] = json!({"level": "info", "format": "json"});
+    std::fs::write(&config, settings.to_string()).unwrap();
+    let output = installation.run(&["sync", "c"]);
+    assert!(!output.status.success());
+    let lines: Vec<Value> =
+        String::from_utf8(output.stderr).unwrap().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let ended = lines.iter().find(|line| line["message"] == "run ended").unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(
+        (&ended["connection"], &ended["service"], &ended["span"]),
+        (&json!("c"), &json!("thimble"), &json!("run"))
+    );
+    assert_eq!((&ended["level"], &ended["status"]), (&json!("info"), &json!("Failed")));
+    assert_eq!(ended["run_id"].as_str().unwrap().len(), 26);
+    for line in &lines {
+        assert!(line.as_object().unwrap().values().all(|value| !value.is_object() && !value.is_array()), "{line}");
+    }
 }

@@ -305,6 +305,7 @@ impl Committer {
         self.report.add(&sealed, &outcome);
         self.report.recovered_batches += u64::from(recovered);
         let (records, rejected) = (self.report.records(), self.report.rejected());
+        tracing::info!(batch = seq.0, records, rejected, "batch committed");
         self.events.event(RunEvent::Committed { seq, records, rejected });
         self.committed = (seq, sealed.to);
         Ok(Input::Done)

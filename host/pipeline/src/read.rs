@@ -127,6 +127,8 @@ impl Readers {
             attempt = if reached == request.state { attempt } else { 1 };
             request.state = reached;
             let Retry::After(wait_ms) = policy.decide(&failure, attempt, jitter()) else { return Err(failure) };
+            let (stream, partition) = (&request.stream.name, &request.partition.id);
+            tracing::warn!(stream, partition, wait_ms, error = failure.message, "a partition is read again");
             self.events.event(RunEvent::Retrying {
                 stream: request.stream.name.clone(),
                 partition: request.partition.id.clone(),

@@ -151,6 +151,9 @@ impl Worker {
             None if report.cancelled => RunOutcome::cancelled(stored),
             None => RunOutcome::succeeded(stored),
         };
+        let error = failure.as_ref().map(|failure| failure.message.as_str());
+        let (records, rejected, elapsed_ms) = (report.records(), report.rejected(), report.elapsed_ms);
+        tracing::info!(status = ?outcome.status, records, rejected, elapsed_ms, error, "run ended");
         failpoints::hit(failpoints::BEFORE_FINISH);
         match (self.store.finish(&run.id, &outcome, now_ms()).await, failure) {
             // Whoever overtook this run has written it off already; why it ended is still to be told.

@@ -171,16 +171,14 @@ impl Executor for RunExecutor {
         let recorder = Arc::new(Recorder::default());
         let work = self.worker.execute(run, Arc::clone(&recorder) as _, cancel);
         let ended = recorder::record(recorder, self.worker.store.clone(), Which::Known(id.clone()), work).await;
-        match ended {
-            Ok(run) => tracing::info!(run = %id, status = ?run.status, "run ended"),
-            Err(error) => tracing::warn!(run = %id, error = %error.failure(), "the outcome of a run cannot be stored"),
+        if let Err(error) = ended {
+            tracing::warn!(run = %id, error = %error.failure(), "the outcome of a run cannot be stored");
         }
         if let Some((_, file)) = upload
             && let Err(error) = tokio::fs::remove_file(&file).await
         {
             tracing::warn!(file = %file.display(), %error, "an uploaded component cannot be removed");
         }
-        // Off the async threads; nobody needs to wait for it.
         memory::give_back_soon();
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     deliveries::{self, Phase},
     events,
     limits::MAX_PAGE,
+    workspaces::DEFAULT_WORKSPACE,
 };
 
 /// A condition.
@@ -76,7 +77,8 @@ fn effect(kind: EventKind) -> Effect {
 
 /// Does what follows from an event that was just written.
 pub(crate) async fn on_event(tx: &mut AnyConnection, event: &NewEvent, now_ms: i64) -> Result<(), StoreError> {
-    let Some(workspace) = &event.workspace else { return Ok(()) };
+    // What concerns the whole installation is told where its operators are.
+    let workspace = event.workspace.as_deref().unwrap_or(DEFAULT_WORKSPACE);
     match effect(event.kind) {
         Effect::Open => {
             open(tx, workspace, event, now_ms).await?;

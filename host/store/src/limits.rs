@@ -60,6 +60,9 @@ pub(crate) const MAX_COUNTED_STREAMS: usize = 10_000;
 /// Most fields that the event of a changed schema looks at.
 pub(crate) const MAX_TOLD_FIELDS: usize = 2_000;
 
+/// Rejected records of one stream in one run, in number and in percent, that are told.
+pub(crate) const TOLD_REJECTS: (i64, i64) = (10, 1);
+
 /// Most notifiers of one workspace.
 pub const MAX_NOTIFIERS: u32 = 100;
 

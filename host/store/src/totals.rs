@@ -10,7 +10,7 @@ use crate::{
     EventKind, NewEvent, RunKind, RunRow, RunStatus, Store, StoreError, alerts,
     columns::{counter, stored},
     deliveries, events,
-    limits::{MAX_COUNTED_STREAMS, MAX_PAGE},
+    limits::{MAX_COUNTED_STREAMS, MAX_PAGE, TOLD_REJECTS},
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -66,6 +66,8 @@ pub struct Backlog {
     pub running: u64,
     /// When the oldest run was queued that may begin and has not.
     pub oldest_queued_at: Option<i64>,
+    /// The oldest time of a schedule that came and was not decided upon yet.
+    pub oldest_slot_at: Option<i64>,
     pub open_alerts: u64,
     pub pending_deliveries: u64,
     pub dead_deliveries: u64,
@@ -163,10 +165,34 @@ async fn count_streams(tx: &mut AnyConnection, id: &str, run: &RunRow, now_ms: i
         .bind(rejected)
         .execute(&mut *tx)
         .await?;
+        tell_rejects(tx, run, stream, (figure("emitted"), rejected), now_ms).await?;
     }
     if run.status == RunStatus::Succeeded {
         complete(tx, id, run).await?;
     }
+    Ok(())
+}
+
+/// A few bad records are a matter for the table of rejected ones; many are news.
+async fn tell_rejects(
+    tx: &mut AnyConnection,
+    run: &RunRow,
+    stream: &str,
+    (emitted, rejected): (i64, i64),
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let (number, percent) = TOLD_REJECTS;
+    if rejected < number || rejected.saturating_mul(100) < emitted.saturating_mul(percent) {
+        return Ok(());
+    }
+    let detail = serde_json::json!({"rejected": rejected, "emitted": emitted});
+    let connection = run.connection.as_ref().map_or("", |connection| connection.as_str());
+    let event = NewEvent {
+        stream: Some(stream.to_owned()),
+        run: Some(run.id.clone()),
+        ..NewEvent::of(EventKind::RejectsOverThreshold, connection, detail)
+    };
+    events::append(tx, &event, now_ms).await?;
     Ok(())
 }
 
@@ -305,6 +331,7 @@ impl Store {
                (select count(*) from runs where status = 'running') as running,
                (select min(case when not_before > queued_at then not_before else queued_at end) from runs
                 where status = 'queued' and (not_before is null or not_before <= $1)) as oldest,
+               (select min(next_at) from slots where resting = 0 and next_at <= $1) as slot,
                (select count(*) from alerts where resolved_at is null) as alerts,
                (select count(*) from deliveries where status = 'pending') as pending,
                (select count(*) from deliveries where status = 'dead') as dead",
@@ -316,6 +343,7 @@ impl Store {
             queued: number(&row, "queued")?,
             running: number(&row, "running")?,
             oldest_queued_at: row.try_get("oldest")?,
+            oldest_slot_at: row.try_get("slot")?,
             open_alerts: number(&row, "alerts")?,
             pending_deliveries: number(&row, "pending")?,
             dead_deliveries: number(&row, "dead")?,

@@ -145,13 +145,21 @@ fn write_streams(text: &mut Exposition, connections: &[ConnectionTotals], stream
 }
 
 fn write_backlog(text: &mut Exposition, backlog: &Backlog, now_ms: i64) {
-    let Backlog { queued, running, oldest_queued_at, open_alerts, pending_deliveries, dead_deliveries } = backlog;
+    let Backlog { queued, running, oldest_queued_at, oldest_slot_at, open_alerts, pending_deliveries, dead_deliveries } =
+        backlog;
     text.family("thimble_runs", Kind::Gauge, "Runs that wait and runs under way.");
     text.sample("thimble_runs", &[("status", "queued")], *queued as f64);
     text.sample("thimble_runs", &[("status", "running")], *running as f64);
     let name = "thimble_queue_oldest_seconds";
     text.family(name, Kind::Gauge, "How long the oldest queued run waits that may begin; 0 where none does.");
     text.sample(name, &[], oldest_queued_at.map_or(0.0, |at| seconds((now_ms - at).max(0))));
+    let name = "thimble_slot_delay_seconds";
+    text.family(
+        name,
+        Kind::Gauge,
+        "How long ago the oldest time of a schedule came that nobody has looked at; 0 where none.",
+    );
+    text.sample(name, &[], oldest_slot_at.map_or(0.0, |at| seconds((now_ms - at).max(0))));
     text.family("thimble_alerts_open", Kind::Gauge, "Conditions that last.");
     text.sample("thimble_alerts_open", &[], *open_alerts as f64);
     text.family("thimble_deliveries", Kind::Gauge, "Notifications and hooks that wait, and that were given up.");

@@ -120,15 +120,31 @@ fn sentence(kind: EventKind, subject: &str, stream: Option<&str>, failure: Optio
                 0 | 1 => "a scheduled run".to_owned(),
                 many => format!("{many} scheduled runs"),
             };
-            why(format!("{what} of {subject} did not take place"), &["reason", "why"])
+            let sentence = format!("{what} of {subject} did not take place");
+            match detail.get("reason").and_then(Value::as_str) {
+                Some("missed") => format!("{sentence}: nobody was there to start it"),
+                Some("paused") => format!("{sentence}: its schedule rested"),
+                Some("running") => format!("{sentence}: the run before was still under way"),
+                _ => why(sentence, &["reason", "why"]),
+            }
         }
         EventKind::ConnectionPaused => {
-            why(format!("the schedules of {subject} rest until it is put right"), &["why", "reason"])
+            why(format!("the schedules of {subject} rest until it is put right"), &["message", "why", "reason"])
         }
         EventKind::EgressDenied => why(format!("{subject} asked for a host that it may not reach"), &["host"]),
-        EventKind::RejectsOverThreshold => why(format!("{subject} has more rejected records than it may"), &["reason"]),
+        EventKind::RejectsOverThreshold => format!(
+            "{} of {subject}: {} of {} records were rejected",
+            stream.unwrap_or("a stream"),
+            figure("rejected"),
+            figure("emitted")
+        ),
         EventKind::HookFailed => why(format!("a post-load hook of {subject} was given up"), &["error"]),
-        EventKind::ClockJumped => why("the clock of the machine jumped".to_owned(), &["reason"]),
+        EventKind::ClockJumped => match figure("by_ms") {
+            ms if ms < 0 => {
+                format!("the clock of {} was set back by {}", text(&["holder"]).unwrap_or_default(), span(-ms))
+            }
+            ms => format!("the clock of {} jumped by {}", text(&["holder"]).unwrap_or_default(), span(ms)),
+        },
         EventKind::WorkerLost => {
             why(format!("the process that ran {subject} went away; another one goes on"), &["holder", "worker"])
         }
@@ -248,8 +264,10 @@ mod tests {
         );
         let many: Vec<_> = (0..12).map(|n| format!("f{n}")).collect();
         assert!(told(Phase::Tell, "schema-changed", json!({"added": many})).summary.ends_with("f9 and 2 more"));
-        let skipped = told(Phase::Tell, "slot-skipped", json!({"count": 3, "reason": "the machine slept"}));
-        assert_eq!(skipped.summary, "3 scheduled runs of c did not take place: the machine slept");
+        let skipped = told(Phase::Tell, "slot-skipped", json!({"count": 3, "reason": "paused"}));
+        assert_eq!(skipped.summary, "3 scheduled runs of c did not take place: its schedule rested");
+        let jumped = told(Phase::Tell, "clock-jumped", json!({"by_ms": -61_000, "holder": "a"}));
+        assert_eq!(jumped.summary, "the clock of a was set back by 1 min");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod catalogue;
 mod executor;
+mod notices;
 mod queue;
 mod requests;
 mod runs;

@@ -97,9 +97,15 @@ async fn a_failure_opens_one_alert_and_a_success_ends_it() {
     let patient = store.deliveries("patient", 10, None).await.unwrap();
     assert_eq!(patient.iter().map(|row| row.status).collect::<Vec<_>>(), [DeliveryStatus::Healed]);
     assert!(claim(store, NOW + 100_000).await.iter().all(|row| row.id == end[0].id));
+    // Many rejected records are news, a few are not.
+    run(store, RunOutcome::succeeded(report(990, 9)), Value::Null, NOW + 550).await;
+    run(store, RunOutcome::succeeded(report(991, 10)), Value::Null, NOW + 560).await;
+    assert_eq!(kinds(store).await.len(), 3);
+    run(store, RunOutcome::succeeded(report(990, 10)), Value::Null, NOW + 570).await;
+    assert_eq!(kinds(store).await[3..], [EventKind::RejectsOverThreshold]);
     // A success after a success is no news.
     run(store, RunOutcome::succeeded(report(0, 0)), Value::Null, NOW + 600).await;
-    assert_eq!(kinds(store).await.len(), 3);
+    assert_eq!(kinds(store).await.len(), 4);
 }
 
 #[tokio::test]
