@@ -3,16 +3,17 @@
 //! Figures are medians of several runs. `--only NAME` runs one group.
 
 mod boundary;
+mod fleet;
 mod load;
 mod process;
 mod sync;
 
 use clap::Parser;
 
-/// Measures the boundary, JSON pages to the lake and to PostgreSQL, loading alone, small syncs and an idle host.
+/// Measures the boundary, JSON pages to the lake and to PostgreSQL, loading alone, small syncs, an idle host and a thousand connections.
 #[derive(Parser)]
 struct Cli {
-    /// One group: boundary, pages, small, idle, load or postgres.
+    /// One group: boundary, pages, small, idle, load, postgres or fleet.
     #[arg(long)]
     only: Option<String>,
     /// Runs of each measurement; the median counts.
@@ -27,6 +28,9 @@ struct Cli {
     /// Rows that are loaded into PostgreSQL.
     #[arg(long, default_value_t = 1_000_000)]
     load_rows: u64,
+    /// Connections that are synced every minute.
+    #[arg(long, default_value_t = 1_000)]
+    fleet: usize,
     /// Records of the JSON API.
     #[arg(long, default_value_t = 200_000)]
     records: u64,
@@ -95,6 +99,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if wanted("postgres") {
         figures.extend(sync::postgres(cli.records, cli.runs)?);
+    }
+    if wanted("fleet") {
+        figures.extend(fleet::measure(cli.fleet)?);
     }
     print(&figures);
     Ok(())

@@ -183,16 +183,20 @@ pub fn idle() -> Fallible<Vec<Figure>> {
 }
 
 /// `thimble serve` on a free port.
-struct Server {
-    child: Child,
-    url: String,
-    token: String,
+pub struct Server {
+    pub child: Child,
+    pub url: String,
+    pub token: String,
     _installation: Installation,
 }
 
 impl Server {
     fn start(source: &str) -> Fallible<Self> {
-        let installation = Installation::new(connection(source, 1))?;
+        Self::with(connection(source, 1))
+    }
+
+    pub fn with(connections: Value) -> Fallible<Self> {
+        let installation = Installation::new(connections)?;
         let mut command = installation.command(&["serve", "--output", "json"])?;
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
@@ -213,18 +217,18 @@ impl Drop for Server {
 }
 
 /// Just enough HTTP/1.1 over one connection to cost nothing.
-struct Http {
+pub struct Http {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
 impl Http {
-    fn connect(url: &str) -> Fallible<Self> {
+    pub fn connect(url: &str) -> Fallible<Self> {
         let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         Ok(Self { stream: BufReader::new(TcpStream::connect(&host)?), host })
     }
 
-    fn request(
+    pub fn request(
         &mut self,
         method: &str,
         path: &str,

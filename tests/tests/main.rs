@@ -9,6 +9,7 @@ mod crash;
 mod formats;
 mod harness;
 mod incremental;
+mod notify;
 mod readers;
 mod readme;
 mod semantics;

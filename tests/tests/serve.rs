@@ -10,15 +10,15 @@ use thimble_fixtures::files::FileServer;
 
 use crate::harness::{Installation, component, text};
 
-struct Server<'i> {
+pub struct Server<'i> {
     child: Child,
-    url: String,
+    pub url: String,
     token: String,
     _installation: &'i Installation,
 }
 
 impl<'i> Server<'i> {
-    fn start(installation: &'i Installation) -> Self {
+    pub fn start(installation: &'i Installation) -> Self {
         let mut child = installation
             .command(&["serve", "--output", "json"])
             .stdout(Stdio::piped())
@@ -38,7 +38,7 @@ impl<'i> Server<'i> {
     }
 
     /// (status, body)
-    fn curl(&self, method: &str, path: &str, extra: &[&str]) -> (u16, Value) {
+    pub fn curl(&self, method: &str, path: &str, extra: &[&str]) -> (u16, Value) {
         let output = Command::new("curl")
             .args(["-sS", "-X", method, "-w", "\n%{http_code}", "-H", &format!("Authorization: Bearer {}", self.token)])
             .args(extra)
@@ -50,11 +50,11 @@ impl<'i> Server<'i> {
         (status.parse().unwrap_or_else(|_| panic!("{said}")), serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
-    fn json(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn json(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         self.curl(method, path, &["-H", "Content-Type: application/json", "-d", &body.to_string()])
     }
 
-    fn finished(&self, run: &Value) -> Value {
+    pub fn finished(&self, run: &Value) -> Value {
         let (_, run) = self.curl("GET", &format!("/api/v1/runs/{}?wait=60", run["id"].as_str().unwrap()), &[]);
         run
     }

@@ -190,7 +190,8 @@ async fn list_events(
 ) -> Result<Json<Page<Event>>, Problem> {
     let size = page_size(limit);
     let kind = kind.map(|kind| event_kind(&kind)).transpose()?;
-    let page = EventPage { workspace: caller.workspace, connection, stream, kind, since, before: cursor, limit: size + 1 };
+    let page =
+        EventPage { workspace: caller.workspace, connection, stream, kind, since, before: cursor, limit: size + 1 };
     let Page { items, next } = from_overfull(settings.store.events_page(&page).await?, size, |row| row.id.to_string());
     Ok(Json(Page { items: items.into_iter().map(Event::from).collect(), next }))
 }

@@ -111,7 +111,7 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// What the check of tokens remembers between requests.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    settings: ControlSettings,
+    pub(crate) settings: ControlSettings,
     memory: Arc<Memory>,
 }
 

@@ -1,12 +1,16 @@
 //! Routes of connections. Secrets go in and never come out.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use axum::{
     Json,
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use thimble_engine::{retry::RunRetry, schedule::Schedule, span::Span};
 use thimble_record::{ConnectionId, StreamSelection, envelope::SecretRow};
 use thimble_store::{Change, ConnectionRow, StoreError};
 use utoipa::ToSchema;
@@ -17,19 +21,36 @@ use crate::{
     etag::{self, etag},
     extract::{Body, Params, Place, connection_id},
     page::{Page, PageParams, from_overfull, page_size},
+    schedule::ScheduleSettings,
 };
 
-/// One selected stream, for the OpenAPI document: its JSON Schema as the configuration file's.
-fn selection_schema() -> utoipa::openapi::Schema {
+fn selections_schema() -> utoipa::openapi::Schema {
+    utoipa::openapi::ArrayBuilder::new()
+        .items(utoipa::openapi::RefOr::T(setting_schema::<StreamSelection>()))
+        .build()
+        .into()
+}
+
+/// A value of the settings, for the OpenAPI document: its JSON Schema as the configuration file's.
+fn setting_schema<T: JsonSchema>() -> utoipa::openapi::Schema {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
-    let mut schema = settings.into_generator().into_root_schema_for::<StreamSelection>();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
     schema.remove("$schema");
     serde_json::from_value(schema.to_value()).expect("OpenAPI 3.1 takes JSON Schema as it is")
 }
 
-fn selections_schema() -> utoipa::openapi::Schema {
-    utoipa::openapi::ArrayBuilder::new().items(utoipa::openapi::RefOr::T(selection_schema())).build().into()
+fn schedule_schema() -> utoipa::openapi::Schema {
+    setting_schema::<Schedule>()
+}
+
+fn schedules_schema() -> utoipa::openapi::Schema {
+    let streams = utoipa::openapi::RefOr::T(schedule_schema());
+    utoipa::openapi::ObjectBuilder::new().additional_properties(Some(streams)).build().into()
+}
+
+fn retry_schema() -> utoipa::openapi::Schema {
+    setting_schema::<RunRetry>()
 }
 
 /// A connection to be. Gives either `source`, or `plugin` and `config`.
@@ -61,6 +82,25 @@ pub struct ConnectionSpec {
     /// Whether its schedules rest.
     #[serde(default)]
     pub paused: bool,
+    /// When it runs by itself. Absent: only when somebody asks.
+    #[serde(default)]
+    #[schema(schema_with = schedule_schema)]
+    pub schedule: Option<Schedule>,
+    /// Schedules of single streams, by name. The connection's own leaves these streams out.
+    #[serde(default)]
+    #[schema(schema_with = schedules_schema)]
+    pub stream_schedules: BTreeMap<String, Schedule>,
+    /// When a scheduled run that failed is run again. Absent: 3 retries, after 30s, 1m and 2m.
+    #[serde(default)]
+    #[schema(schema_with = retry_schema)]
+    pub retry: Option<RunRetry>,
+    /// A run that takes longer is stopped and counts as failed: `30m`. Absent: it may take its time.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub max_duration: Option<Span>,
+    /// How old the destination's rows may become, in milliseconds, before an alert opens; at least 1,000.
+    #[serde(default)]
+    pub freshness_ms: Option<i64>,
 }
 
 /// A connection.
@@ -84,6 +124,22 @@ pub struct Connection {
     pub paused: bool,
     /// Why they rest, where nobody asked for it.
     pub paused_why: Option<String>,
+    /// When it runs by itself; null: only when somebody asks.
+    #[schema(value_type = Option<Object>)]
+    pub schedule: Option<Value>,
+    /// Schedules of single streams, by name.
+    #[schema(value_type = Object)]
+    pub stream_schedules: Value,
+    /// When a scheduled run that failed is run again; null: by default.
+    #[schema(value_type = Option<Object>)]
+    pub retry: Option<Value>,
+    /// A run that takes longer is stopped; null: it may take its time.
+    #[schema(value_type = Option<String>)]
+    pub max_duration: Option<Span>,
+    /// How old the destination's rows may become, in milliseconds; null where nobody said.
+    pub freshness_ms: Option<i64>,
+    /// Who is told after each load, by name; changed at `/connections/{id}/hooks`.
+    pub hooks: Value,
     /// Counts its changes; also the entity tag.
     pub version: i64,
     /// Milliseconds since the epoch.
@@ -105,6 +161,15 @@ impl From<ConnectionRow> for Connection {
             catalog: row.catalog.map(|catalog| json!(catalog)),
             paused: row.paused,
             paused_why: row.paused_why,
+            schedule: row.schedule,
+            stream_schedules: row.stream_schedules,
+            retry: row.retry,
+            max_duration: row
+                .max_duration_ms
+                .and_then(|ms| u64::try_from(ms).ok())
+                .map(|ms| Span(Duration::from_millis(ms))),
+            freshness_ms: row.freshness_ms,
+            hooks: if row.hooks.is_object() { row.hooks } else { json!({}) },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -197,7 +262,9 @@ async fn row(
     spec: ConnectionSpec,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, Problem> {
-    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused } = spec;
+    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, freshness_ms, .. } = spec;
+    let ConnectionSpec { schedule, stream_schedules, retry, max_duration, .. } = spec;
+    let scheduled = ScheduleSettings { schedule, stream_schedules, retry, max_duration };
     let workspace = match (stored, workspace) {
         (Some(stored), Some(wanted)) if stored.workspace != wanted => {
             return Err(Problem::invalid(format!("connection {id} stays in the workspace {:?}", stored.workspace)));
@@ -222,15 +289,23 @@ async fn row(
         }
         _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
     };
+    if freshness_ms.is_some_and(|objective| objective < 1_000) {
+        return Err(Problem::invalid("freshness_ms: give at least 1,000 milliseconds"));
+    }
     let same_pause = stored.is_some_and(|stored| stored.paused == paused);
-    Ok(ConnectionRow {
+    let mut row = ConnectionRow {
         streams,
         destination: destination.map(Value::Object),
         workspace,
         paused,
+        freshness_ms,
+        hooks: stored.map_or_else(|| Value::Array(Vec::new()), |stored| stored.hooks.clone()),
         paused_why: stored.filter(|_| same_pause).and_then(|stored| stored.paused_why.clone()),
         ..row
-    })
+    };
+    scheduled.validate(&row).map_err(|reason| Problem::invalid(format!("connection {}: {reason}", row.id)))?;
+    scheduled.write(&mut row);
+    Ok(row)
 }
 
 /// A connection with a plugin and a configuration of its own.

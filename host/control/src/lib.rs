@@ -5,6 +5,7 @@
 //! Must never hold SQL, know wasmtime, or see a secret after it was sealed.
 
 mod access;
+mod alerts;
 mod audit;
 mod auth;
 mod backfills;
@@ -12,17 +13,21 @@ mod checkpoints;
 mod clock;
 mod component;
 mod connections;
+mod destinations;
 mod etag;
 mod extract;
 mod follow;
 mod grants;
 mod guard;
 mod health;
+mod hooks;
 mod idempotency;
 mod json_depth;
 mod keys;
 mod limits;
 mod listener;
+mod metrics;
+mod notifiers;
 pub mod notify;
 mod openapi;
 mod page;
@@ -35,9 +40,11 @@ mod retention;
 mod rewrap;
 mod routes;
 mod runs;
+mod schedule;
 mod secret_token;
 mod settings;
 mod signals;
+mod sources;
 mod state;
 mod tokens;
 mod workspaces;
@@ -47,14 +54,16 @@ pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use limits::{
     MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_JSON_DEPTH, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS,
-    MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT,
+    MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT,
 };
+pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
 pub use retention::Retention;
 pub use rewrap::{KeyRotation, RETIRE_AFTER, Rewrapped, is_unfinished, needs_old_keys, rewrap_all};
 pub use routes::{router, serve};
+pub use schedule::{ScheduleSettings, schedules};
 pub use secret_token::{SecretToken, TOKEN_PREFIX, check_token_name, token_digest, token_id};
-pub use settings::{ApiLimits, ControlSettings, DEFAULT_ADDRESS, Rejects, SecretSealer};
+pub use settings::{ApiLimits, ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer};
 pub use signals::Signals;

@@ -44,8 +44,9 @@ pub(crate) const UPLOAD_DEADLINE: Duration = Duration::from_secs(300);
 /// Rows of a page where the client does not say.
 pub(crate) const DEFAULT_PAGE: u32 = 100;
 
-/// Most queued and running runs; more are refused until some have ended.
-pub const MAX_UNFINISHED_RUNS: usize = 500;
+/// Most queued and running runs that were asked for; more are refused until some have ended. Schedules do not count: they
+/// have at most one run for each connection.
+pub const MAX_UNFINISHED_RUNS: u64 = 500;
 
 /// Most installations that wait or run; each holds an uploaded component on disk.
 pub const MAX_PENDING_INSTALLS: usize = 16;
@@ -58,6 +59,27 @@ pub const MAX_PATTERN_BYTES: usize = 512;
 
 /// How often a waiting client's run is looked at where another process executes it, which cannot signal.
 pub(crate) const WAIT_POLL: Duration = Duration::from_millis(500);
+
+/// Most streams of a connection with schedules of their own.
+pub const MAX_STREAM_SCHEDULES: usize = 200;
+
+/// Shortest `max_duration` of a connection.
+pub const MIN_RUN_DURATION: Duration = Duration::from_secs(10);
+
+/// Longest `max_duration` of a connection.
+pub const MAX_RUN_DURATION: Duration = Duration::from_secs(31 * 86_400);
+
+/// Due slots that are read at once; the others follow at once after them.
+pub(crate) const MAX_DUE_AT_ONCE: u32 = 512;
+
+/// Connections whose slots are claimed in one transaction: a writer that waits for it does not wait long.
+pub(crate) const MAX_CLAIMS_AT_ONCE: usize = 32;
+
+/// Queued runs that are looked at when places are free.
+pub(crate) const MAX_WAITING_AT_ONCE: u32 = 256;
+
+/// How far the wall clock may differ from the machine's own before it counts as a jump.
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 /// Longest `Idempotency-Key`.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
@@ -100,3 +122,48 @@ pub(crate) const MAX_HOOK_HEADERS: usize = 16;
 
 /// Most addresses of one e-mail notifier.
 pub(crate) const MAX_RECIPIENTS: usize = 50;
+
+/// Deliveries that one process sends at once, and claims at a time.
+pub(crate) const MAX_DELIVERIES_AT_ONCE: u32 = 16;
+
+/// How long a receiver may take.
+pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a claimed delivery is left alone: longer than it may take.
+pub(crate) const DELIVERY_CLAIM: Duration = Duration::from_secs(90);
+
+/// Attempts of a post-load hook.
+pub(crate) const MAX_HOOK_ATTEMPTS: u32 = 6;
+
+/// Most hooks of one connection.
+pub(crate) const MAX_HOOKS: usize = 10;
+
+/// Longest sentence that is kept of a failed delivery.
+pub(crate) const MAX_STORED_ERROR_BYTES: usize = 500;
+
+/// Longest name of a notifier or a hook.
+pub(crate) const MAX_NAME_BYTES: usize = 64;
+
+/// Longest delay of a notifier: a week.
+pub(crate) const MAX_NOTIFIER_DELAY_MS: i64 = 7 * 86_400_000;
+
+/// Most connections that one notifier names.
+pub(crate) const MAX_FILTERED_CONNECTIONS: usize = 1_000;
+
+/// Longest text that a log is searched for.
+pub(crate) const MAX_SEARCH_BYTES: usize = 200;
+
+/// Most connections that `/metrics` shows.
+pub(crate) const MAX_METRIC_CONNECTIONS: u32 = 5_000;
+
+/// Most streams that `/metrics` shows.
+pub(crate) const MAX_METRIC_STREAMS: u32 = 20_000;
+
+/// Most series of one answer of `/metrics`.
+pub(crate) const MAX_METRIC_SERIES: usize = 200_000;
+
+/// Longest value of a label.
+pub(crate) const MAX_LABEL_BYTES: usize = 128;
+
+/// Days that the figures of a connection go back.
+pub(crate) const MAX_SUMMARY_DAYS: i64 = 400;

@@ -292,9 +292,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(fits) {
         return Ok(());
     }
-    Err(Problem::invalid(format!(
-        "a notifier's name is 1 to {MAX_NAME_BYTES} lower-case letters, digits, '-' or '_'"
-    )))
+    Err(Problem::invalid(format!("a notifier's name is 1 to {MAX_NAME_BYTES} lower-case letters, digits, '-' or '_'")))
 }
 
 /// Deletes a notifier with what it was still to be told.
@@ -365,7 +363,7 @@ async fn test(
         at: now_ms,
         opened_at: None,
     };
-    let sent = try_out(&*settings.outbound, &channel, &notice, now_ms).await;
+    let sent = try_out(&*settings.observe.outbound, &channel, &notice, now_ms).await;
     note(&settings, &caller, "notifier.test", &row, &json!({"delivered": sent.is_ok()})).await?;
     Ok(Json(Tried { delivered: sent.is_ok(), error: sent.err().map(|error| error.to_string()) }))
 }

@@ -1,22 +1,27 @@
 //! The reconciler: compares what is queued with what runs here, and has the difference carried out.
 //!
-//! It is woken by a signal and by a timer, reads nothing but the store, and may be stopped and started
-//! at any moment: what it had claimed is kept alive by heartbeats and becomes Interrupted without them.
+//! It is woken by a signal, by a timer and when a slot of a schedule is due, reads nothing but the store, and may be stopped
+//! and started at any moment: what it had claimed is kept alive by heartbeats and becomes Interrupted without them.
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use serde_json::Value;
+use thimble_engine::admission::{self, Budget, Urgency, Waiting};
 use thimble_record::{ErrorKind, Failure, RunId};
-use thimble_store::{RunOutcome, RunRow, RunStatus, Store, StoreError};
+use thimble_store::{RunOutcome, RunRow, RunStatus, Store, StoreError, Trigger, WaitingRun};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, Signals, clock,
+    Clock, Measures, Signals, clock,
+    limits::MAX_WAITING_AT_ONCE,
     retention::{self, Retention},
+    schedule::{self, Scheduler},
 };
+
+const MIB: u64 = 1024 * 1024;
 
 /// Carries out claimed runs.
 #[async_trait]
@@ -33,6 +38,12 @@ pub struct ReconcileSettings {
     pub holder: String,
     /// Most runs at once; 4.
     pub concurrency: usize,
+    /// What the runs may take together, in bytes; no bound.
+    pub memory_bytes: u64,
+    /// What a run is expected to take where its plugin asks for no memory of its own, in MiB; 64.
+    pub run_memory_mib: u64,
+    /// Whether slots of schedules are started here; yes. Any number of processes may.
+    pub schedules: bool,
     /// How often it looks without being woken; 1 s.
     pub tick: Duration,
     /// How long a run lives without a heartbeat; 10 s.
@@ -42,6 +53,8 @@ pub struct ReconcileSettings {
     /// How long running runs may take to end when the process is to end; 10 s.
     pub grace: Duration,
     pub retention: Retention,
+    /// Shared with the API, which shows them.
+    pub measures: Arc<Measures>,
     pub clock: Clock,
 }
 
@@ -51,11 +64,15 @@ impl ReconcileSettings {
         Self {
             holder: holder.into(),
             concurrency: 4,
+            memory_bytes: u64::MAX,
+            run_memory_mib: 64,
+            schedules: true,
             tick: Duration::from_secs(1),
             ttl: Duration::from_secs(10),
             heartbeat: Duration::from_secs(3),
             grace: Duration::from_secs(10),
             retention: Retention::default(),
+            measures: Arc::default(),
             clock: clock::system_clock(),
         }
     }
@@ -71,6 +88,7 @@ pub async fn reconcile(
     cancel: CancellationToken,
 ) {
     let mut reconciler = Reconciler {
+        scheduler: settings.schedules.then(|| Scheduler::new(store.clone(), settings.holder.clone())),
         store,
         executor,
         signals,
@@ -81,14 +99,22 @@ pub async fn reconcile(
         tasks: JoinSet::new(),
     };
     while !cancel.is_cancelled() {
-        if let Err(error) = reconciler.step().await {
-            tracing::warn!(error = %error.failure(), "the queue cannot be worked on; trying again");
-        }
+        let wait = match reconciler.step().await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(error = %error.failure(), "the queue cannot be worked on; trying again");
+                reconciler.settings.tick
+            }
+        };
         tokio::select! {
             () = cancel.cancelled() => {}
             () = reconciler.signals.woken() => {}
-            () = tokio::time::sleep(reconciler.settings.tick.min(reconciler.settings.heartbeat)) => {}
+            () = tokio::time::sleep(wait) => {}
             Some(ended) = reconciler.tasks.join_next() => reconciler.forget(ended),
+        }
+        // Those that ended at the same time make room together.
+        while let Some(ended) = reconciler.tasks.try_join_next() {
+            reconciler.forget(ended);
         }
     }
     reconciler.stop().await;
@@ -99,10 +125,19 @@ struct Reconciler {
     executor: Arc<dyn Executor>,
     signals: Signals,
     settings: ReconcileSettings,
-    running: HashMap<RunId, CancellationToken>,
+    scheduler: Option<Scheduler>,
+    running: HashMap<RunId, Running>,
     tasks: JoinSet<RunId>,
     next_heartbeat: Instant,
     next_prune: Instant,
+}
+
+/// A run that this process executes.
+struct Running {
+    cancel: CancellationToken,
+    memory_bytes: u64,
+    /// When it has lasted too long, and how long that is in milliseconds.
+    deadline: Option<(Instant, i64)>,
 }
 
 impl Reconciler {
@@ -114,18 +149,25 @@ impl Reconciler {
         i64::try_from(self.settings.ttl.as_millis()).unwrap_or(i64::MAX)
     }
 
-    async fn step(&mut self) -> Result<(), StoreError> {
+    /// Does what is to be done, and answers how long nothing more is, unless something happens.
+    async fn step(&mut self) -> Result<Duration, StoreError> {
         // Own runs first: a step must not interrupt what it could have kept alive.
         if Instant::now() >= self.next_heartbeat {
             self.next_heartbeat = Instant::now() + self.settings.heartbeat;
             self.heartbeat().await?;
         }
+        let mut wait = self.settings.tick.min(self.settings.heartbeat);
+        if let Some(scheduler) = &mut self.scheduler {
+            let (_, next) = scheduler.step((self.settings.clock)()).await?;
+            wait = wait.min(next.unwrap_or(wait));
+        }
         self.claim().await?;
         self.pass_cancels().await?;
+        self.stop_overrun().await;
         for run in self.store.interrupt_expired(self.now_ms()).await? {
             tracing::warn!(run = %run.id, holder = run.holder, "a run was interrupted: its holder is gone");
-            if let Some(cancel) = self.running.get(&run.id) {
-                cancel.cancel();
+            if let Some(running) = self.running.get(&run.id) {
+                running.cancel.cancel();
             }
             self.signals.changed();
         }
@@ -133,39 +175,81 @@ impl Reconciler {
             self.next_prune = Instant::now() + self.settings.retention.every;
             retention::prune(&self.store, &self.settings.retention, self.now_ms()).await?;
         }
-        Ok(())
+        Ok(wait)
     }
 
     async fn heartbeat(&self) -> Result<(), StoreError> {
-        for (run, cancel) in &self.running {
-            match self.store.heartbeat(run, self.ttl_ms(), self.now_ms()).await {
-                Ok(false) => {}
-                // It ended just now, or somebody took it for dead: nothing that it does may count.
-                Ok(true) | Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => cancel.cancel(),
-                Err(other) => return Err(other),
+        let runs: Vec<RunId> = self.running.keys().cloned().collect();
+        // It ended just now, or somebody took it for dead or asked for its end: nothing more that it does may count.
+        for run in self.store.heartbeats(&runs, self.ttl_ms(), self.now_ms()).await? {
+            if let Some(running) = self.running.get(&run) {
+                running.cancel.cancel();
             }
         }
         Ok(())
     }
 
     async fn claim(&mut self) -> Result<(), StoreError> {
-        while self.running.len() < self.settings.concurrency {
-            let claimed = self.store.claim_next(&self.settings.holder, self.ttl_ms(), self.now_ms()).await?;
-            let Some(run) = claimed else { return Ok(()) };
-            self.signals.changed();
-            let cancel = CancellationToken::new();
-            self.running.insert(run.id.clone(), cancel.clone());
-            let (store, signals, clock) = (self.store.clone(), self.signals.clone(), self.settings.clock.clone());
-            let executor = self.executor.clone();
-            self.tasks.spawn(async move {
-                let id = run.id.clone();
-                let ended = AssertUnwindSafe(executor.execute(run, cancel)).catch_unwind().await;
-                close(&store, &id, ended.is_err(), clock()).await;
-                signals.changed();
-                id
-            });
+        if self.running.len() >= self.settings.concurrency {
+            return Ok(());
+        }
+        let waiting = self.store.waiting_runs(self.now_ms(), MAX_WAITING_AT_ONCE).await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let admitted = self.admit(&waiting);
+        let ids: Vec<RunId> = admitted.iter().map(|(run, _)| run.id.clone()).collect();
+        let claimed = self.store.begin_all(&ids, &self.settings.holder, self.ttl_ms(), self.now_ms()).await?;
+        for run in claimed {
+            let Some((waited, memory_bytes)) = admitted.iter().find(|(waiting, _)| waiting.id == run.id) else {
+                continue;
+            };
+            self.execute(run, *memory_bytes, waited.max_duration_ms);
         }
         Ok(())
+    }
+
+    /// The runs that may start now, and what each is expected to take.
+    fn admit<'a>(&self, waiting: &'a [WaitingRun]) -> Vec<(&'a WaitingRun, u64)> {
+        let Self { settings, .. } = self;
+        let needs: Vec<Waiting> = waiting
+            .iter()
+            .map(|run| Waiting {
+                urgency: match run.trigger {
+                    Trigger::Manual | Trigger::Api => Urgency::Asked,
+                    Trigger::Schedule | Trigger::Retry => Urgency::Planned,
+                },
+                since_ms: run.since_ms,
+                memory_bytes: run.memory_mib.unwrap_or(settings.run_memory_mib).saturating_mul(MIB),
+            })
+            .collect();
+        let running: Vec<u64> = self.running.values().map(|running| running.memory_bytes).collect();
+        let budget = Budget { memory_bytes: settings.memory_bytes, runs: settings.concurrency };
+        let admitted = admission::admit(budget, &running, &needs, self.now_ms());
+        admitted.into_iter().map(|index| (&waiting[index], needs[index].memory_bytes)).collect()
+    }
+
+    fn execute(&mut self, run: RunRow, memory_bytes: u64, max_duration_ms: Option<i64>) {
+        self.signals.changed();
+        let cancel = CancellationToken::new();
+        let deadline = max_duration_ms.and_then(|limit| {
+            let limit_duration = Duration::from_millis(u64::try_from(limit).ok()?);
+            Some((Instant::now() + limit_duration, limit))
+        });
+        self.running.insert(run.id.clone(), Running { cancel: cancel.clone(), memory_bytes, deadline });
+        let (store, signals, clock) = (self.store.clone(), self.signals.clone(), self.settings.clock.clone());
+        let executor = self.executor.clone();
+        let measures = Arc::clone(&self.settings.measures);
+        measures.started(&run);
+        self.tasks.spawn(async move {
+            let id = run.id.clone();
+            let ended = AssertUnwindSafe(executor.execute(run, cancel)).catch_unwind().await;
+            if let Some(run) = close(&store, &id, ended.is_err(), &clock).await {
+                measures.ended(&run);
+            }
+            signals.changed();
+            id
+        });
     }
 
     /// Cancel requests of this process's runs, without waiting for the next heartbeat.
@@ -173,12 +257,29 @@ impl Reconciler {
         if self.running.is_empty() {
             return Ok(());
         }
-        for run in self.store.unfinished_runs().await? {
-            if let Some(cancel) = self.running.get(&run.id).filter(|_| run.cancel_requested) {
-                cancel.cancel();
+        for run in self.store.cancelled_runs(&self.settings.holder).await? {
+            if let Some(running) = self.running.get(&run) {
+                running.cancel.cancel();
             }
         }
         Ok(())
+    }
+
+    /// Ends runs that last longer than their connection allows.
+    async fn stop_overrun(&mut self) {
+        let now = Instant::now();
+        for (run, running) in &mut self.running {
+            let Some((_, limit_ms)) = running.deadline.filter(|(deadline, _)| *deadline <= now) else { continue };
+            match self.store.note_overrun(run, limit_ms).await {
+                Ok(()) => {
+                    running.deadline = None;
+                    running.cancel.cancel();
+                }
+                Err(error) => {
+                    tracing::warn!(%run, error = %error.failure(), "a run that lasts too long cannot be stopped")
+                }
+            }
+        }
     }
 
     fn forget(&mut self, ended: Result<RunId, tokio::task::JoinError>) {
@@ -188,8 +289,8 @@ impl Reconciler {
     }
 
     async fn stop(mut self) {
-        for cancel in self.running.values() {
-            cancel.cancel();
+        for running in self.running.values() {
+            running.cancel.cancel();
         }
         let until = Instant::now() + self.settings.grace;
         while !self.tasks.is_empty() {
@@ -226,24 +327,32 @@ impl Reconciler {
     }
 }
 
-/// Makes sure that a run which is no longer executed is not left running.
-async fn close(store: &Store, run: &RunId, panicked: bool, now_ms: i64) {
-    let row = match store.run(run).await {
-        Ok(row) if row.status.finished() => return,
-        Ok(row) => row,
-        Err(error) => {
-            tracing::error!(%run, error = %error.failure(), "the end of a run cannot be checked");
-            return;
-        }
+/// Makes sure that a run which is no longer executed is not left running, and that what follows from its end follows.
+/// Answers the run as it ended, where that is known.
+async fn close(store: &Store, run: &RunId, panicked: bool, clock: &Clock) -> Option<RunRow> {
+    let ended = match store.run(run).await {
+        Ok(row) if row.status.finished() => Ok(row),
+        Ok(row) => end(store, row, panicked, clock()).await,
+        Err(error) => Err(error),
     };
+    let followed = match &ended {
+        Ok(row) => schedule::follow_up(store, row, clock()).await,
+        Err(_) => Ok(()),
+    };
+    if let Some(error) = ended.as_ref().err().or(followed.as_ref().err()) {
+        tracing::error!(%run, error = %error.failure(), "the end of a run cannot be followed up");
+    }
+    ended.ok()
+}
+
+/// Stores a run without an outcome as failed.
+async fn end(store: &Store, row: RunRow, panicked: bool, now_ms: i64) -> Result<RunRow, StoreError> {
     let message = if panicked {
         "the run met a defect of the host; the server's log says more"
     } else {
         "the run ended without an outcome; the server's log says more"
     };
-    tracing::error!(%run, panicked, "a run ended without an outcome");
+    tracing::error!(run = %row.id, panicked, "a run ended without an outcome");
     let outcome = RunOutcome::failed(Failure::system(message), row.report);
-    if let Err(error) = store.finish(run, &outcome, now_ms).await {
-        tracing::error!(%run, error = %error.failure(), "a run cannot be stored as failed");
-    }
+    store.finish(&row.id, &outcome, now_ms).await
 }

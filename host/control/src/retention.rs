@@ -31,8 +31,9 @@ pub(crate) async fn prune(store: &Store, retention: &Retention, now_ms: i64) -> 
     let lines = store.prune_logs(before(retention.logs)).await?;
     let runs = store.prune_runs(before(retention.runs)).await?;
     store.prune_answers(before(ANSWERS_KEPT)).await?;
-    if lines > 0 || runs > 0 {
-        tracing::info!(lines, runs, "old history forgotten");
+    let notices = store.prune_notices(before(retention.runs)).await?;
+    if lines > 0 || runs > 0 || notices > 0 {
+        tracing::info!(lines, runs, notices, "old history forgotten");
     }
     Ok(())
 }

@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    ControlSettings, access, audit,
+    ControlSettings, access, alerts, audit,
     auth::{self, Gate},
-    backfills, checkpoints, connections, follow, grants, guard, health, idempotency, keys,
-    limits::{MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
+    backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
+    limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    openapi, plugins, rejects, runs, state, tokens, workspaces,
+    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, workspaces,
 };
 
 /// Where the API stands.
@@ -30,7 +30,14 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(plugins::routes())
         .merge(grants::routes())
         .merge(connections::routes())
+        .merge(sources::routes())
+        .merge(destinations::routes())
+        .merge(hooks::routes())
+        .merge(alerts::routes())
+        .merge(notifiers::routes())
+        .merge(metrics::routes())
         .merge(state::routes())
+        .merge(schedule::routes())
         .merge(checkpoints::routes())
         .merge(backfills::routes())
         .merge(rejects::routes())
@@ -44,6 +51,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     OpenApiRouter::new()
         .merge(bounded(usual, REQUEST_DEADLINE))
         .merge(bounded(runs::waiting_routes(), REQUEST_DEADLINE + MAX_WAIT))
+        .merge(bounded(notifiers::waiting_routes(), REQUEST_DEADLINE + DELIVERY_DEADLINE))
         .merge(bounded(plugins::upload_routes(), UPLOAD_DEADLINE))
 }
 
@@ -53,6 +61,7 @@ fn bounded(routes: OpenApiRouter<ControlSettings>, limit: Duration) -> OpenApiRo
 
 /// The control plane's HTTP surface. Everything under `/api/v1` needs a token, unknown paths included.
 pub fn router(settings: ControlSettings) -> Router {
+    let gate = Gate::new(settings.clone());
     let (routes, _) = api().split_for_parts();
     let api = routes
         .fallback(guard::no_route)
@@ -61,10 +70,15 @@ pub fn router(settings: ControlSettings) -> Router {
         .layer(from_fn_with_state(settings.clone(), idempotency::once))
         .layer(from_fn(access::require_role))
         .layer(from_fn(guard::plain))
-        .layer(from_fn_with_state(Gate::new(settings.clone()), auth::require_token));
+        .layer(from_fn_with_state(gate.clone(), auth::require_token));
+    let scrape = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(from_fn_with_state(REQUEST_DEADLINE, guard::bound))
+        .route_layer(from_fn_with_state(gate, metrics::guard));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .merge(scrape)
         .nest(PREFIX, api)
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)

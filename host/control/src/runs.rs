@@ -10,14 +10,16 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{Failure, RunId};
-use thimble_store::{Change, ConnectionRow, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger};
+use thimble_store::{
+    Change, ConnectionRow, LogFilter, LogLine, LogRow, NewRun, RunKind, RunPage, RunRow, RunStatus, Trigger,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Caller, ControlSettings, Problem, connections,
     extract::{Body, Params, Place, connection_id, run_id},
-    limits::{MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
+    limits::{MAX_SEARCH_BYTES, MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
     page::{Page, from_overfull, page_size},
 };
 
@@ -206,6 +208,13 @@ pub struct LogParams {
     limit: Option<u32>,
     /// Only lines after this one, by `seq`; also `next` of the page before.
     cursor: Option<i64>,
+    /// Only lines of this level and above: `trace`, `debug`, `info`, `warn` or `error`.
+    #[param(value_type = Option<String>)]
+    level: Option<thimble_store::LogLevel>,
+    /// Only lines whose message holds this text, whatever the case of its letters; at most 200 bytes.
+    q: Option<String>,
+    /// Only lines of `host`, or of the plugin by its name.
+    source: Option<String>,
 }
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
@@ -260,7 +269,7 @@ pub(crate) async fn queue(
     new: NewRun,
     action: &str,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
-    if settings.store.unfinished_runs().await?.len() >= MAX_UNFINISHED_RUNS {
+    if settings.store.count_asked().await? >= MAX_UNFINISHED_RUNS {
         return Err(Problem::busy(format!("{MAX_UNFINISHED_RUNS} runs are waiting: try again when some have ended")));
     }
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
@@ -369,11 +378,15 @@ async fn logs(
     State(settings): State<ControlSettings>,
     caller: Caller,
     Place(id): Place<String>,
-    Params(LogParams { limit, cursor }): Params<LogParams>,
+    Params(LogParams { limit, cursor, level, q, source }): Params<LogParams>,
 ) -> Result<Json<Page<Log>>, Problem> {
     let id = seen(&settings, &caller, id).await?.id;
     let size = page_size(limit);
-    let rows = settings.store.logs(&id, cursor.unwrap_or(0), size + 1).await?;
+    if q.as_ref().is_some_and(|text| text.len() > MAX_SEARCH_BYTES) {
+        return Err(Problem::invalid(format!("q: look for at most {MAX_SEARCH_BYTES} bytes")));
+    }
+    let filter = LogFilter { level, contains: q, source };
+    let rows = settings.store.find_logs(&id, &filter, cursor.unwrap_or(0), size + 1).await?;
     let Page { items, next } = from_overfull(rows, size, |row| row.seq.to_string());
     Ok(Json(Page { items: items.into_iter().map(Log::from).collect(), next }))
 }

@@ -1,6 +1,7 @@
 //! What the API is built from.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -16,7 +17,7 @@ use thimble_record::{
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, KeyRotation, Signals};
+use crate::{Clock, KeyRotation, Measures, MetricsSource, Signals, notify::Outbound};
 
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
@@ -70,6 +71,26 @@ impl Default for ApiLimits {
     }
 }
 
+/// How the installation is watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Observe {
+    /// Sends test messages of notifiers.
+    pub outbound: Arc<dyn Outbound>,
+    /// Shared with [`crate::reconcile`].
+    pub measures: Arc<Measures>,
+    /// Further figures of this process.
+    pub metrics: Arc<[Box<dyn MetricsSource>]>,
+    /// Whether `/metrics` is for everybody who reaches it; otherwise it takes a token.
+    pub open_metrics: bool,
+}
+
+impl Observe {
+    /// Without figures of further parts, `/metrics` behind a token.
+    pub fn new(outbound: Arc<dyn Outbound>) -> Self {
+        Self { outbound, measures: Arc::default(), metrics: Arc::from(Vec::new()), open_metrics: false }
+    }
+}
+
 /// Reads what the destination of a connection holds of rejected records.
 #[async_trait]
 pub trait Rejects: Send + Sync + 'static {
@@ -80,6 +101,15 @@ pub trait Rejects: Send + Sync + 'static {
         after: Option<(String, i64)>,
         limit: usize,
     ) -> Result<Vec<RejectedRow>, Failure>;
+}
+
+/// What kinds of destinations there are.
+pub trait DestinationKinds: Send + Sync + 'static {
+    /// JSON Schema of the configuration by kind; secret fields carry `"x-secret": true`.
+    fn schemas(&self) -> BTreeMap<String, Value>;
+
+    /// Whether the configuration file has a destination of this name.
+    fn configured(&self, name: &str) -> bool;
 }
 
 /// What the API is built from. Cheap to clone.
@@ -97,9 +127,11 @@ pub struct ControlSettings {
     pub blobs_dir: PathBuf,
     pub sealer: Arc<dyn SecretSealer>,
     pub rejects: Arc<dyn Rejects>,
+    pub destination_kinds: Arc<dyn DestinationKinds>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,
+    pub observe: Observe,
     /// Fires when the process is about to end: waiting clients are answered at once.
     pub shutdown: CancellationToken,
 }

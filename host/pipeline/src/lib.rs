@@ -28,7 +28,7 @@ mod settings;
 mod tables;
 mod worker;
 
-pub use destinations::Destinations;
+pub use destinations::{Destinations, StoredDestinations};
 pub use events::{EventSink, RunEvent};
 pub use replay::ReplayReport;
 pub use report::{Bookmark, RunReport, StreamReport, TableReport};

@@ -94,6 +94,7 @@ pub fn choose(
     }
     all.into_iter()
         .filter(|selection| request.streams.is_empty() || request.streams.contains(&selection.stream))
+        .filter(|selection| !request.except.contains(&selection.stream))
         .map(|selection| {
             let stream = catalog.stream(&selection.stream).ok_or_else(|| unknown(&selection.stream))?.clone();
             chosen(stream, selection, request, capabilities, key)
@@ -437,6 +438,14 @@ mod tests {
         assert_eq!(modes, [("a", Disposition::Append), ("b", Disposition::Replace)]);
         let missing = chosen_of(&catalog, &[StreamSelection::of("c")], true).err().unwrap();
         assert_eq!(missing.message, "the source has no stream `c`; it has: a, b");
+    }
+
+    #[test]
+    fn streams_with_a_schedule_of_their_own_can_be_left_out() {
+        let catalog = Catalog { streams: vec![stream("a", &["id"]), stream("b", &[])] };
+        let request = SyncRequest { except: vec!["b".into(), "gone".into()], ..SyncRequest::default() };
+        let chosen = choose(&catalog, &[], &request, capable(true, false), [0; 32]).unwrap();
+        assert_eq!(chosen.iter().map(|chosen| chosen.stream.name.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const MAX_BACKFILL_NAME: usize = 64;
 pub struct SyncRequest {
     /// Only these streams; empty means all selected ones.
     pub streams: Vec<String>,
+    /// Not these streams: they have schedules of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
     /// Read everything again into a new generation.
     pub full_refresh: bool,
     /// Read beside the live position, in a lane of its own.
@@ -53,7 +56,7 @@ impl SyncRequest {
         }
         let wrong = |what: String| Failure::new(ErrorKind::Config, format!("the run's request cannot be used: {what}"));
         let parsed: Self = serde_json::from_value(request.clone()).map_err(|error| wrong(error.to_string()))?;
-        let Self { streams: _, full_refresh, backfill, replay } = &parsed;
+        let Self { streams: _, except: _, full_refresh, backfill, replay } = &parsed;
         if u8::from(*full_refresh) + u8::from(backfill.is_some()) + u8::from(replay.is_some()) > 1 {
             return Err(wrong("only one of `full_refresh`, `backfill` and `replay` can be asked for".into()));
         }

@@ -152,7 +152,7 @@ impl Worker {
         limit: usize,
     ) -> Result<Vec<RejectedRow>, Failure> {
         let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
-        let destination = self.destinations.of(id, connection.destination.as_ref())?;
+        let destination = self.destinations.of(&connection).await?;
         destination.rejected(id, after, limit).await.map_err(|error| error.failure())
     }
 
@@ -185,7 +185,7 @@ impl Worker {
         lease::release_dead(&self.store).await.map_err(|e| failed(&e))?;
         let ttl = self.settings.lease_ms;
         let connection = self.store.connection(&id).await.map_err(|e| failed(&e))?;
-        let destination = self.destinations.of(&id, connection.destination.as_ref())?.for_owner();
+        let destination = self.destinations.of(&connection).await?.for_owner();
         let epoch = self.store.acquire(&id, &self.holder(), ttl, now_ms()).await.map_err(|e| failed(&e))?;
         self.store.set_run_epoch(&run.id, epoch).await.map_err(|e| failed(&e))?;
         failpoints::hit(failpoints::AFTER_LEASE);

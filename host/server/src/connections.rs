@@ -10,7 +10,12 @@ use thimble_record::{
 };
 use thimble_store::{ConnectionRow, DEFAULT_WORKSPACE, Store, StoreError};
 
-use crate::{config::Connection, connection_config::Sealer, context::connection_id, exit::CliError};
+use crate::{
+    config::Connection,
+    connection_config::Sealer,
+    context::connection_id,
+    exit::{CliError, Exit},
+};
 
 /// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -55,7 +60,8 @@ fn row(
     keys: &Keys,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, CliError> {
-    let Connection { plugin, config, streams, destination: _ } = wanted;
+    let Connection { plugin, config, streams, freshness, .. } = wanted;
+    let freshness = freshness.as_ref().map(|objective| i64::try_from(objective.millis()).unwrap_or(i64::MAX));
     let sealer = Sealer(keys.clone());
     // A mark keeps the stored secret, so that `connection show` can be edited and applied again.
     let old = stored.filter(|stored| stored.plugin == *plugin && stored.source.is_none());
@@ -66,7 +72,7 @@ fn row(
     let catalog = old.filter(|stored| stored.config == config).and_then(|stored| stored.catalog.clone());
     // What the file does not speak of stays.
     let kept = stored.cloned().unwrap_or_else(|| ConnectionRow::new(id, plugin.clone(), Value::Null));
-    Ok(ConnectionRow {
+    let mut row = ConnectionRow {
         plugin: plugin.clone(),
         source: None,
         config,
@@ -74,8 +80,18 @@ fn row(
         streams: streams.clone(),
         destination: wanted.destination.as_ref().map(|name| json!({ "name": name })),
         catalog,
+        // What its schedules rest for may have been put right in the file.
+        paused: kept.paused && kept.paused_why.is_none(),
+        paused_why: None,
+        freshness_ms: freshness.or(kept.freshness_ms),
         ..kept
-    })
+    };
+    let scheduled = wanted.schedules();
+    scheduled
+        .validate(&row)
+        .map_err(|reason| CliError::new(Exit::Usage, format!("connection {}: {reason}", row.id)))?;
+    scheduled.write(&mut row);
+    Ok(row)
 }
 
 /// Whether storing `row` would change nothing.
@@ -85,6 +101,11 @@ fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
         && stored.config == row.config
         && stored.streams == row.streams
         && stored.destination == row.destination
+        && stored.schedule == row.schedule
+        && stored.stream_schedules == row.stream_schedules
+        && stored.retry == row.retry
+        && stored.max_duration_ms == row.max_duration_ms
+        && stored.freshness_ms == row.freshness_ms
         && !holds_mark(&row.config)
 }
 

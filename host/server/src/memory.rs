@@ -34,3 +34,38 @@ mod system {
 }
 
 pub use system::{bound_arenas, give_back};
+
+/// Of the machine's memory, what runs may take where the operator does not say: the rest is for the host itself, its caches
+/// and the file system's.
+const SHARE_OF_RUNS: (u64, u64) = (6, 10);
+
+/// Bytes that runs may take together: a share of what the machine or the container has. Everything where that is unknown.
+pub fn for_runs() -> u64 {
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    // The container's limit by cgroups v2 and v1; `max` and numbers near 2^63 mean none.
+    let container = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .into_iter()
+        .find_map(|file| read(file)?.trim().parse().ok());
+    let machine = read("/proc/meminfo").and_then(|text| total_bytes(&text));
+    let known = [container, machine].into_iter().flatten().min();
+    known.map_or(u64::MAX, |bytes| bytes / SHARE_OF_RUNS.1 * SHARE_OF_RUNS.0)
+}
+
+/// `MemTotal` of proc_meminfo(5), in kibibytes there.
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_get_a_share_of_what_there_is() {
+        assert_eq!(total_bytes("MemTotal:       24689912 kB\nMemFree:  1 kB\n"), Some(24_689_912 * 1024));
+        assert_eq!(total_bytes("nonsense"), None);
+        let share = for_runs();
+        assert!(share > 64 << 20 && share < 1 << 50, "{share}");
+    }
+}

@@ -20,6 +20,7 @@ use thimble_store::StoreError;
 use crate::{
     config::{self, BatchLimits, Config, Limits, ObjectStore, PostgresDestination, RetryLimits, Workers},
     context::Context,
+    destinations::{self, StoredInDatabase},
     exit::{CliError, Exit},
     key_file::KeyFile,
 };
@@ -55,7 +56,8 @@ pub async fn wire(context: &Context) -> Result<Wired, CliError> {
     let settings = plugin_settings(context, &keys)?;
     let host = tokio::task::spawn_blocking(move || PluginHost::new(settings));
     let store = context.store().await?;
-    let destinations = destinations(context)?;
+    let mut destinations = configured(context)?;
+    destinations.stored = Some(Arc::new(StoredInDatabase::new(store.clone(), keys.clone())));
     let stage = stage(context, &keys)?;
     let host = host.await.expect("starting the plugin runtime does not panic").map_err(|error| error.failure())?;
     let worker = Worker {
@@ -75,29 +77,36 @@ pub fn plugin_host(context: &Context) -> Result<PluginHost, CliError> {
     Ok(PluginHost::new(plugin_settings(context, &keys)?).map_err(|error| error.failure())?)
 }
 
-fn destinations(context: &Context) -> Result<Destinations, CliError> {
+fn configured(context: &Context) -> Result<Destinations, CliError> {
     let Config { destination, destinations, .. } = &context.config;
     let mut named = BTreeMap::new();
     for (name, kind) in destinations {
         named.insert(name.clone(), open(context, kind)?.destination());
     }
-    Ok(Destinations { default: open(context, destination)?.destination(), named })
+    Ok(Destinations { default: open(context, destination)?.destination(), named, stored: None })
 }
 
 /// Opens the destination of a connection; of one that is not stored, the default, which may still hold its tables.
 pub async fn destination_of(context: &Context, id: &ConnectionId) -> Result<Opened, CliError> {
     let Config { destination, destinations, .. } = &context.config;
-    let choice = match context.store().await?.connection(id).await {
-        Ok(connection) => connection.destination,
-        Err(StoreError::NotFound { .. }) => None,
+    let store = context.store().await?;
+    let connection = match store.connection(id).await {
+        Ok(connection) => connection,
+        Err(StoreError::NotFound { .. }) => return open(context, destination),
         Err(error) => return Err(error.into()),
     };
-    let name = choice.as_ref().and_then(|choice| choice.get("name")).and_then(serde_json::Value::as_str);
+    let name = connection.destination.as_ref().and_then(|choice| choice.get("name")?.as_str());
     let Some(name) = name else { return open(context, destination) };
-    let kind = destinations.get(name).ok_or_else(|| {
-        CliError::new(Exit::Usage, format!("the destination `{name}` is not configured under `destinations`"))
-    })?;
-    open(context, kind)
+    if let Some(kind) = destinations.get(name) {
+        return open(context, kind);
+    }
+    match store.destination(name).await {
+        Ok(row) if row.workspace == connection.workspace => Ok(destinations::open(row, &context.keys()?)?),
+        Ok(_) | Err(StoreError::NotFound { .. }) => {
+            Err(CliError::new(Exit::Usage, format!("connection {id}: its destination `{name}` does not exist")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn open(context: &Context, kind: &config::Destination) -> Result<Opened, CliError> {
@@ -107,6 +116,19 @@ fn open(context: &Context, kind: &config::Destination) -> Result<Opened, CliErro
     }
     let ObjectStore { url, options } = lake.clone().unwrap_or_default();
     let url = url.map_or_else(|| context.data.lake_url(), Ok)?;
+    Ok(Opened::Lake(Lake::open(&url, &options.0).map_err(|error| error.failure())?))
+}
+
+/// Opens a destination that names nothing of this machine; `ca_pem` stands in for a file of certificates.
+pub fn open_stored(kind: &config::Destination, ca_pem: Option<String>) -> Result<Opened, CliError> {
+    let config::Destination { lake, postgres } = kind;
+    if let Some(postgres) = postgres {
+        let mut settings = postgres_settings(postgres)?;
+        settings.ca_pem = ca_pem;
+        return Ok(Opened::Postgres(Postgres::new(settings)));
+    }
+    let ObjectStore { url, options } = lake.clone().unwrap_or_default();
+    let url = url.ok_or_else(|| CliError::new(Exit::Usage, "its configuration lacks the key `url`"))?;
     Ok(Opened::Lake(Lake::open(&url, &options.0).map_err(|error| error.failure())?))
 }
 
@@ -136,20 +158,10 @@ fn stage(context: &Context, keys: &Keys) -> Result<Stage, CliError> {
 
 fn plugin_settings(context: &Context, keys: &Keys) -> Result<PluginSettings, CliError> {
     let Config { limits, network, .. } = &context.config;
-    let tls_roots = match &network.extra_ca_file {
-        None => TlsRoots::default(),
-        Some(file) => {
-            let wrong = |reason: String| {
-                CliError::new(Exit::Usage, format!("network.extra_ca_file {}: {reason}", file.display()))
-            };
-            let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-            TlsRoots::with_pem(&pem).map_err(|error| wrong(error.to_string()))?
-        }
-    };
     Ok(PluginSettings {
         limits: limits.plugin.clone(),
         allow_private_networks: network.allow_private_networks.clone(),
-        tls_roots,
+        tls_roots: tls_roots(context)?,
         folder: context.data.plugins(),
         cache_key: keys.stable(Purpose::PluginCache),
         // This program, even where its file was replaced since it started.
@@ -157,11 +169,20 @@ fn plugin_settings(context: &Context, keys: &Keys) -> Result<PluginSettings, Cli
     })
 }
 
+/// The authorities that traffic to others trusts.
+pub fn tls_roots(context: &Context) -> Result<TlsRoots, CliError> {
+    let Some(file) = &context.config.network.extra_ca_file else { return Ok(TlsRoots::default()) };
+    let wrong =
+        |reason: String| CliError::new(Exit::Usage, format!("network.extra_ca_file {}: {reason}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    TlsRoots::with_pem(&pem).map_err(|error| wrong(error.to_string()))
+}
+
 fn worker_settings(limits: &Limits) -> WorkerSettings {
     let Limits { plugin: _, batch, retry, workers, retention: _, api: _ } = limits;
     let BatchLimits { max_bytes, max_rows, max_age, max_uncheckpointed, max_queued } = batch;
     let RetryLimits { max_attempts, base, max_wait, max_retry_after } = retry;
-    let Workers { runs: _, partitions, lease, threads: _ } = workers;
+    let Workers { runs: _, memory: _, partitions, lease, threads: _ } = workers;
     WorkerSettings {
         batch: CutPolicy { max_bytes: max_bytes.0, max_rows: *max_rows, max_age_ms: max_age.millis() },
         retry: RetryPolicy {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, Row};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, slots};
 
 impl Store {
     /// Allows a plugin a host pattern or template. Granting twice is success. `NotFound` where the
@@ -13,6 +13,7 @@ impl Store {
         let mut tx = self.write().await?;
         refuse_unknown(&mut tx, plugin).await?;
         insert(&mut tx, plugin, pattern, now_ms).await?;
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 
@@ -33,6 +34,7 @@ impl Store {
             let granted_at = before.get(pattern).copied().unwrap_or(now_ms);
             insert(&mut tx, plugin, pattern, granted_at).await?;
         }
+        slots::wake(&mut tx, plugin).await?;
         Ok(tx.commit().await?)
     }
 

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use crate::{
     Store, StoreError,
     columns::{json, parse_column},
-    versions,
+    slots, versions,
 };
 
 /// An installed connector.
@@ -112,7 +112,8 @@ pub(crate) async fn upsert(tx: &mut AnyConnection, plugin: &PluginRow) -> Result
     .bind(json(&plugin.config_schema))
     .bind(json(&plugin.permissions))
     .bind(plugin.installed_at)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    // What its connections failed for may be put right by another version.
+    slots::wake(tx, &plugin.name).await
 }

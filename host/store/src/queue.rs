@@ -4,11 +4,12 @@
 //! sync also by renewing its connection's lease; a run that expires becomes Interrupted.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thimble_record::{Epoch, ErrorKind, Failure, RunId};
 
 use crate::{
-    NewRun, RunKind, RunOutcome, RunRow, RunStatus, Store, StoreError,
+    NewRun, RunKind, RunOutcome, RunRow, RunStatus, Store, StoreError, Trigger,
     columns::{json, stored, word},
     ids::new_run_id,
     limits::MAX_PAGE,
@@ -147,7 +148,11 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         let Some(row) = row else { return Err(not_in_state(&mut tx, run, "running").await?) };
-        let ended = from_row(&row)?;
+        let mut ended = from_row(&row)?;
+        let overran: Option<i64> = row.try_get("overran_ms")?;
+        if let Some(limit_ms) = overran.filter(|_| ended.status == RunStatus::Cancelled) {
+            ended = fail_overrun(&mut tx, run, limit_ms).await?;
+        }
         totals::run_ended(&mut tx, &ended, now_ms).await?;
         tx.commit().await?;
         Ok(ended)
@@ -235,6 +240,20 @@ impl Store {
     }
 }
 
+/// A run that was stopped because it took too long did not do what was asked.
+async fn fail_overrun(tx: &mut AnyConnection, run: &RunId, limit_ms: i64) -> Result<RunRow, StoreError> {
+    let message = format!(
+        "the run took longer than the {} s that `max_duration` of the connection allows and was stopped; what it had committed stays",
+        limit_ms / 1_000
+    );
+    let row = sqlx::query("update runs set status = 'failed', failure = $1 where id = $2 returning *")
+        .bind(json(&Failure::new(ErrorKind::Transient, message)))
+        .bind(&run.0)
+        .fetch_one(tx)
+        .await?;
+    from_row(&row)
+}
+
 fn interrupted() -> Failure {
     Failure::new(
         ErrorKind::Transient,
@@ -242,7 +261,7 @@ fn interrupted() -> Failure {
     )
 }
 
-async fn insert(
+pub(crate) async fn insert(
     tx: &mut AnyConnection,
     run: &NewRun,
     claim: Option<(&str, i64)>,
@@ -257,15 +276,15 @@ async fn insert(
             return Err(StoreError::not_found("connection", connection.as_str()));
         }
         if run.kind == RunKind::Sync {
-            make_way(tx, connection.as_str(), claim.map(|(holder, _)| holder), now_ms).await?;
+            make_way(tx, connection.as_str(), claim.map(|(holder, _)| holder), run.trigger, now_ms).await?;
         }
     }
     let status = if claim.is_some() { RunStatus::Running } else { RunStatus::Queued };
     let row = sqlx::query(
         "insert into runs (id, connection, subject, kind, run_trigger, status, request, holder, expires_at, queued_at,
-           started_at, report, workspace, slot, attempt, retry_of, not_before)
+           started_at, report, workspace, slot, attempt, retry_of, not_before, slot_key)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'null',
-           (select workspace from connections where id = $2), $12, $13, $14, $15) returning *",
+           (select workspace from connections where id = $2), $12, $13, $14, $15, $16) returning *",
     )
     .bind(new_run_id(now_ms)?.0)
     .bind(run.connection.as_ref().map(|connection| connection.as_str()))
@@ -282,20 +301,28 @@ async fn insert(
     .bind(run.attempt)
     .bind(run.retry_of.as_ref().map(|run| &run.0))
     .bind(run.not_before)
+    .bind(run.slot.map(|_| slot_key(&run.request)))
     .fetch_one(&mut *tx)
     .await?;
     from_row(&row)
 }
 
-/// Refuses where an unfinished sync stands in the way; one that is dead is ended instead.
+/// Stands for what a slot's run reads, so that one slot has one run for the same streams.
+fn slot_key(request: &Value) -> String {
+    hex::encode(&Sha256::digest(json(request))[..16])
+}
+
+/// Refuses where an unfinished sync stands in the way; one that is dead is ended instead, and so is one that only waits to
+/// try again what somebody asks for now.
 async fn make_way(
     tx: &mut AnyConnection,
     connection: &str,
     holder: Option<&str>,
+    trigger: Trigger,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let row = sqlx::query(
-        "select id, status, holder, expires_at from runs
+        "select id, status, holder, expires_at, run_trigger, not_before from runs
          where connection = $1 and kind = 'sync' and status in ('queued', 'running')",
     )
     .bind(connection)
@@ -305,6 +332,16 @@ async fn make_way(
     let run: String = row.try_get("id")?;
     let running = row.try_get::<&str, _>("status")? == "running";
     let expired = row.try_get::<Option<i64>, _>("expires_at")?.is_some_and(|expires_at| expires_at <= now_ms);
+    let waits = row.try_get::<Option<i64>, _>("not_before")?.is_some_and(|not_before| not_before > now_ms);
+    let retrying = !running && waits && row.try_get::<&str, _>("run_trigger")? == "retry";
+    if retrying && matches!(trigger, Trigger::Manual | Trigger::Api) {
+        sqlx::query("update runs set status = 'cancelled', finished_at = $1 where id = $2 and status = 'queued'")
+            .bind(now_ms)
+            .bind(run)
+            .execute(&mut *tx)
+            .await?;
+        return Ok(());
+    }
     let own = holder.is_some() && row.try_get::<Option<&str>, _>("holder")? == holder;
     if !(running && (expired || own)) {
         return Err(StoreError::AlreadyRunning { connection: connection.into(), run: RunId(run) });

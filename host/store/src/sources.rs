@@ -9,7 +9,7 @@ use crate::{
     columns::{json, parse_column, parse_optional},
     error::refuse_changed,
     limits::MAX_PAGE,
-    workspaces,
+    slots, workspaces,
 };
 
 /// A source.
@@ -82,6 +82,7 @@ impl Store {
             .bind(&source.name)
             .execute(&mut *tx)
             .await?;
+        slots::wake(&mut tx, &source.name).await?;
         tx.commit().await?;
         Ok(stored.is_none())
     }

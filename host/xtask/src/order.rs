@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("store", &["record"]),
     ("registry", &["record"]),
     ("pipeline", &["record", "engine", "plugin", "stage", "load", "store"]),
-    ("control", &["record", "store", "registry"]),
+    ("control", &["record", "engine", "store", "registry"]),
     ("server", &["record", "engine", "plugin", "stage", "load", "store", "registry", "pipeline", "control", "xtask"]),
     ("xtask", &[]),
     ("sdk", &[]),

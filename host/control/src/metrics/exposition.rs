@@ -62,7 +62,8 @@ impl Exposition {
         }
     }
 
-    pub(super) fn finish(mut self) -> String {
+    /// The whole text, with a count of what was left out.
+    pub fn finish(mut self) -> String {
         let dropped = self.dropped as f64;
         self.series = 0;
         let name = "thimble_metrics_series_dropped";

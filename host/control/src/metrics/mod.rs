@@ -5,6 +5,7 @@
 
 mod exposition;
 mod measures;
+mod summary;
 
 use axum::{
     extract::{Request, State},
@@ -16,9 +17,11 @@ use thimble_store::{Backlog, ConnectionTotals, StreamTotals};
 
 pub use exposition::{Exposition, Kind};
 pub use measures::{Histogram, Measures};
+pub(crate) use summary::routes;
 
 use crate::{
-    Caller, ControlSettings, Problem, auth,
+    Caller, ControlSettings, Problem,
+    auth::{self, Gate},
     limits::{MAX_METRIC_CONNECTIONS, MAX_METRIC_STREAMS},
 };
 
@@ -32,17 +35,13 @@ pub trait MetricsSource: Send + Sync + 'static {
 }
 
 /// Lets a scrape pass without a token where the operator allows that, or as [`auth`] says.
-pub(crate) async fn guard(
-    State(settings): State<ControlSettings>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if settings.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
+pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    if gate.settings.observe.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
         let anybody = Caller { actor: "metrics".into(), role: crate::Role::Viewer, workspace: None };
         request.extensions_mut().insert(anybody);
         return Ok(next.run(request).await);
     }
-    auth::require_token(State(settings), request, next).await
+    auth::require_token(State(gate), request, next).await
 }
 
 /// Everything, as text.
@@ -57,8 +56,8 @@ pub(crate) async fn metrics(State(settings): State<ControlSettings>, caller: Cal
     // Figures of the whole installation are for whoever sees the whole of it.
     if workspace.is_none() {
         write_backlog(&mut text, &settings.store.backlog(now_ms).await?, now_ms);
-        settings.measures.write(&mut text);
-        for source in settings.metrics.iter() {
+        settings.observe.measures.write(&mut text);
+        for source in settings.observe.metrics.iter() {
             source.write(&mut text);
         }
     }

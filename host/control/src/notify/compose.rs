@@ -92,13 +92,7 @@ fn ended(kind: EventKind, subject: &str) -> String {
     }
 }
 
-fn sentence(
-    kind: EventKind,
-    subject: &str,
-    stream: Option<&str>,
-    failure: Option<&Failure>,
-    detail: &Value,
-) -> String {
+fn sentence(kind: EventKind, subject: &str, stream: Option<&str>, failure: Option<&Failure>, detail: &Value) -> String {
     let text = |names: &[&str]| {
         let found = names.iter().find_map(|name| detail.get(name).and_then(Value::as_str));
         found.or(failure.map(|failure| failure.message.as_str())).map(str::to_owned)
@@ -215,8 +209,18 @@ mod tests {
     #[test]
     fn every_kind_has_a_sentence_that_names_the_connection() {
         let kinds = [
-            "run-failed", "run-recovered", "slot-skipped", "schema-changed", "freshness-breached", "freshness-restored",
-            "connection-paused", "egress-denied", "rejects-over-threshold", "hook-failed", "clock-jumped", "worker-lost",
+            "run-failed",
+            "run-recovered",
+            "slot-skipped",
+            "schema-changed",
+            "freshness-breached",
+            "freshness-restored",
+            "connection-paused",
+            "egress-denied",
+            "rejects-over-threshold",
+            "hook-failed",
+            "clock-jumped",
+            "worker-lost",
         ];
         for kind in kinds {
             for phase in [Phase::Open, Phase::Resolve, Phase::Tell] {
@@ -238,7 +242,10 @@ mod tests {
         let stale = told(Phase::Open, "freshness-breached", json!({"age_ms": 7_500_000, "objective_ms": 3_600_000}));
         assert_eq!(stale.summary, "the data of c is 2 h 5 min old and should be at most 1 h");
         let added = json!({"added": [{"name": "a", "type": "integer"}, "b"], "changed": [{"name": "x"}]});
-        assert_eq!(told(Phase::Tell, "schema-changed", added).summary, "a stream of c changed: new a, b; of another type: x");
+        assert_eq!(
+            told(Phase::Tell, "schema-changed", added).summary,
+            "a stream of c changed: new a, b; of another type: x"
+        );
         let many: Vec<_> = (0..12).map(|n| format!("f{n}")).collect();
         assert!(told(Phase::Tell, "schema-changed", json!({"added": many})).summary.ends_with("f9 and 2 more"));
         let skipped = told(Phase::Tell, "slot-skipped", json!({"count": 3, "reason": "the machine slept"}));

@@ -258,7 +258,9 @@ async fn send(outbound: &dyn Outbound, outgoing: Outgoing) -> Result<(), Outboun
             200..=299 => Ok(()),
             // The receiver says that it will never take this again.
             410 => Err(OutboundError::Refused("the receiver answered 410: it is gone".into())),
-            300..=399 => Err(OutboundError::Failed("the receiver answered by a redirect, which is not followed".into())),
+            300..=399 => {
+                Err(OutboundError::Failed("the receiver answered by a redirect, which is not followed".into()))
+            }
             status => Err(OutboundError::Failed(format!("the receiver answered {status}"))),
         },
     }

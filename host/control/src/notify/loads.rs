@@ -90,7 +90,10 @@ mod tests {
         assert_eq!((found.since, found.tables.len()), (Some(20), 2));
         let table = &found.tables[0];
         assert_eq!((table.rows, table.rejected, table.swapped, table.extracted_until), (4, 2, true, 90));
-        assert_eq!((table.key.as_slice(), table.bookmark.as_ref().unwrap().max.as_deref()), (&["id".to_owned()][..], Some("7")));
+        assert_eq!(
+            (table.key.as_slice(), table.bookmark.as_ref().unwrap().max.as_deref()),
+            (&["id".to_owned()][..], Some("7"))
+        );
         assert_eq!(found.tables[1].root.as_deref(), Some("s"));
         run.report["recovered_batches"] = json!(1);
         assert_eq!(loads(&run).unwrap().since, None);

@@ -1,4 +1,5 @@
-//! An executor that records runs and behaves as their request says: `{"do": "hold" | "panic" | "forget" | "ignore"}`.
+//! An executor that records runs and behaves as their request says, or the test for runs that nobody asked for:
+//! `{"do": "hold" | "panic" | "forget" | "ignore" | "transient" | "config"}`.
 
 use std::sync::{
     Mutex,
@@ -7,6 +8,7 @@ use std::sync::{
 
 use serde_json::json;
 use thimble_control::{Executor, system_clock};
+use thimble_record::{ErrorKind, Failure};
 use thimble_store::{LogLevel, LogLine, RunOutcome, RunRow, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Recorder {
     store: Store,
     pub seen: Mutex<Vec<RunRow>>,
+    /// What runs do whose request does not say.
+    pub usual: Mutex<&'static str>,
     pub at_once: AtomicUsize,
     pub most_at_once: AtomicUsize,
     /// Each permit lets one held run end.
@@ -25,6 +29,7 @@ impl Recorder {
         Self {
             store,
             seen: Mutex::default(),
+            usual: Mutex::new(""),
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
             release: Semaphore::new(0),
@@ -32,7 +37,11 @@ impl Recorder {
     }
 
     async fn behave(&self, run: &RunRow, cancel: CancellationToken) -> Option<RunOutcome> {
-        match run.request.get("do").and_then(|verb| verb.as_str()) {
+        let usual = *self.usual.lock().unwrap();
+        let failed = |kind| Some(RunOutcome::failed(Failure::new(kind, "the source said no"), json!({"records": 0})));
+        match Some(run.request.get("do").and_then(|verb| verb.as_str()).unwrap_or(usual)) {
+            Some("transient") => failed(ErrorKind::Transient),
+            Some("config") => failed(ErrorKind::Config),
             Some("hold") => tokio::select! {
                 permit = self.release.acquire() => {
                     permit.unwrap().forget();

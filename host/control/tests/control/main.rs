@@ -7,6 +7,7 @@ mod executor;
 mod queue;
 mod requests;
 mod runs;
+mod schedule;
 mod server;
 
 pub use executor::Recorder;

@@ -17,11 +17,13 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thimble_control::{
-    ApiLimits, ControlSettings, KeyRotation, ReconcileSettings, Role, SecretSealer, SecretToken, Signals, reconcile,
-    serve, system_clock, token_digest, token_id,
+    ApiLimits, ControlSettings, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer, SecretToken,
+    Signals,
+    notify::{Mail, Outbound, OutboundError, Post},
+    reconcile, serve, system_clock, token_digest, token_id,
 };
 use thimble_record::{
-    ConnectionId, ErrorKind, Failure,
+    ConnectionId, ErrorKind, Failure, RejectedRow,
     envelope::{HostKey, KeyId, KeyRing, KeySource, Keys, SecretFields, SecretRow, open_fields, seal_fields},
 };
 use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store, TokenRow};
@@ -114,6 +116,32 @@ pub fn wide() -> ApiLimits {
         request_burst: 1_000_000,
         failed_logins_per_minute: 60_000_000,
         ..ApiLimits::default()
+    }
+}
+
+/// Sends nothing: real receivers are tested with the real program.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Outbound for Nowhere {
+    async fn post(&self, _: Post, _: Duration) -> Result<u16, OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+
+    async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Rejects for Nowhere {
+    async fn rejected(
+        &self,
+        _: &ConnectionId,
+        _: Option<(String, i64)>,
+        _: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        Ok(Vec::new())
     }
 }
 
@@ -226,6 +254,8 @@ impl Server {
             sealer: Arc::new(Sealer(rotation.keys())),
             signals: signals.clone(),
             clock: system_clock(),
+            observe: Observe::new(Arc::new(Nowhere)),
+            rejects: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

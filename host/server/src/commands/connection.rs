@@ -64,6 +64,7 @@ pub fn run(command: Connection, global: &Global, output: Output) -> Result<(), C
 async fn list(context: &Context, store: &Store) -> Result<(), CliError> {
     let stored: BTreeMap<String, ConnectionRow> =
         store.connections().await?.into_iter().map(|row| (row.id.to_string(), row)).collect();
+    let starts = store.next_starts().await?;
     let in_file = &context.config.connections;
     let names: BTreeSet<&String> = stored.keys().chain(in_file.keys()).collect();
     let described: Vec<_> = names
@@ -78,11 +79,13 @@ async fn list(context: &Context, store: &Store) -> Result<(), CliError> {
                 "applied": row.is_some(),
                 "in_file": wanted.is_some(),
                 "updated_at": row.map(|row| row.updated_at),
+                "next_start": starts.get(*name),
+                "paused": row.map(|row| row.paused),
             })
         })
         .collect();
     context.output.show(&json!({ "connections": described }), |out| {
-        let mut table = Table::new(&["name", "plugin", "streams", "from", "updated"]);
+        let mut table = Table::new(&["name", "plugin", "streams", "from", "updated", "next start"]);
         for name in &names {
             let (row, wanted) = (stored.get(*name), in_file.get(*name));
             let plugin = row.map(|row| &row.plugin).or(wanted.map(|wanted| &wanted.plugin));
@@ -93,19 +96,34 @@ async fn list(context: &Context, store: &Store) -> Result<(), CliError> {
                 streams.filter(|streams| !streams.is_empty()).map_or_else(|| "all".into(), |all| all.join(", ")),
                 if wanted.is_some() { "file".into() } else { "database".into() },
                 row.map_or_else(|| "not applied yet".into(), |row| instant(row.updated_at)),
+                next_start(row, starts.get(*name).copied()),
             ]);
         }
         table.write(out)
     })
 }
 
+/// When it runs by itself, as people read it.
+fn next_start(row: Option<&ConnectionRow>, at: Option<i64>) -> String {
+    match (row, at) {
+        (Some(row), _) if row.paused => "paused".into(),
+        (_, Some(at)) => instant(at),
+        _ => "-".into(),
+    }
+}
+
 async fn show(store: &Store, name: &str, output: Output) -> Result<(), CliError> {
     let row = store.connection(&connection_id(name)?).await?;
+    let starts = store.next_starts().await?;
     output.show(&row, |out| {
         writeln!(out, "connection  {}", row.id)?;
         writeln!(out, "plugin      {}", row.plugin)?;
         let streams: Vec<&str> = row.streams.iter().map(|stream| stream.stream.as_str()).collect();
         writeln!(out, "streams     {}", if streams.is_empty() { "all".into() } else { streams.join(", ") })?;
+        writeln!(out, "next start  {}", next_start(Some(&row), starts.get(name).copied()))?;
+        if let Some(why) = &row.paused_why {
+            writeln!(out, "paused for  {why}")?;
+        }
         writeln!(out, "created     {}", instant(row.created_at))?;
         writeln!(out, "updated     {}", instant(row.updated_at))?;
         writeln!(out, "config      {:#}", row.config)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use thimble_record::RunId;
-use thimble_store::{LogRow, RunKind, RunPage, RunRow, Store};
+use thimble_store::{LogRow, RunKind, RunPage, RunRow, RunStatus, Store};
 
 use crate::{
     cli::Global,
@@ -113,6 +113,15 @@ fn show(run: &RunRow, output: Output) -> Result<(), CliError> {
         writeln!(out, "status      {}", word(&run.status))?;
         writeln!(out, "trigger     {}", word(&run.trigger))?;
         writeln!(out, "queued      {}", instant(run.queued_at))?;
+        if let Some(slot) = run.slot {
+            writeln!(out, "slot        {}", instant(slot))?;
+        }
+        if run.attempt > 1 {
+            writeln!(out, "attempt     {}", run.attempt)?;
+        }
+        if let Some(at) = run.not_before.filter(|_| run.status == RunStatus::Queued) {
+            writeln!(out, "not before  {}", instant(at))?;
+        }
         if let Some(took) = took(run) {
             writeln!(out, "took        {}", seconds(took))?;
         }

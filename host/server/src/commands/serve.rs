@@ -18,10 +18,11 @@ use crate::{
     connection_config::Sealer,
     connections,
     context::{Context, now_ms, runtime},
+    destinations::Kinds,
     exit::{CliError, Exit},
     first_token::{self, FIRST_TOKEN, FirstToken},
     key_file::FileRotation,
-    memory,
+    memory, observing,
     output::Output,
     recorder::{self, Recorder, Which},
     wiring::{self, Wired},
@@ -70,17 +71,21 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
         limits: (&context.config.limits.api).into(),
         blobs_dir: blobs_dir.clone(),
         rejects: Arc::new(DestinationRejects(wired.worker.clone())),
+        destination_kinds: Arc::new(Kinds { configured: context.config.destinations.keys().cloned().collect() }),
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
+        observe: observing::observe(context, &wired, bound)?,
         shutdown: shutdown.clone(),
     };
+    let courier = observing::courier(context, &wired, &control);
+    let measures = Arc::clone(&control.observe.measures);
     let executor = Arc::new(RunExecutor { worker: wired.worker.clone(), blobs_dir });
     let reconciler = tokio::spawn(thimble_control::reconcile(
         wired.worker.store.clone(),
         executor,
         signals,
-        reconcile_settings(&context.config, &wired.worker),
+        ReconcileSettings { measures, ..reconcile_settings(&context.config, &wired.worker) },
         shutdown.clone(),
     ));
     announce(context, bound, &token)?;
@@ -88,6 +93,8 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     tracing::info!("stopping: running syncs end at their next checkpoint");
     shutdown.cancel();
     let reconciled = reconciler.await;
+    // What it was sending is claimed again by whoever comes next.
+    courier.abort();
     wired.worker.store.close().await;
     served.map_err(|error| CliError::io("the HTTP API stopped", &error))?;
     reconciled.map_err(|error| CliError::new(Exit::Failed, format!("the reconciler stopped: {error}")))
@@ -134,10 +141,11 @@ fn refuse_remote(address: SocketAddr, allowed: bool) -> Result<(), CliError> {
 }
 
 fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
-    let Workers { runs, partitions: _, lease, threads: _ } = &config.limits.workers;
+    let Workers { runs, memory, partitions: _, lease, threads: _ } = &config.limits.workers;
     let retention = &config.limits.retention;
     let mut settings = ReconcileSettings::new(worker.holder());
     settings.concurrency = *runs as usize;
+    settings.memory_bytes = memory.map_or_else(memory::for_runs, |bytes| bytes.0);
     settings.ttl = lease.0;
     settings.heartbeat = lease.0 / 3;
     settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };

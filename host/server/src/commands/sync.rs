@@ -108,7 +108,7 @@ pub fn execute(connection: &str, request: Value, global: &Global, output: Output
 /// The connection's destination; nothing where it cannot be told, because the sync is over.
 async fn destination(wired: &Wired, id: &ConnectionId) -> Option<Arc<dyn Destination>> {
     let connection = wired.worker.store.connection(id).await.ok()?;
-    wired.worker.destinations.of(id, connection.destination.as_ref()).ok().cloned()
+    wired.worker.destinations.of(&connection).await.ok()
 }
 
 fn summary(destination: Option<&dyn Destination>, id: &ConnectionId, run: &RunRow, spans: &Spans) -> Option<Summary> {

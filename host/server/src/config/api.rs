@@ -22,6 +22,10 @@ pub struct Api {
     /// Whether `listen` may be an address that other machines reach. Tokens cross the network in the clear then, unless
     /// a proxy with TLS stands in front.
     pub allow_remote: bool,
+    /// Whether `/metrics` takes no token. Default: only where the API listens on this machine alone.
+    pub open_metrics: Option<bool>,
+    /// Where people reach the console, such as `https://thimble.example.org`: links in notifications begin with it.
+    pub public_url: Option<String>,
 }
 
 /// What callers of the API may use up.

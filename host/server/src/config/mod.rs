@@ -97,6 +97,20 @@ pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -
     Ok(config)
 }
 
+/// What is wrong with a connection's schedules, and under which setting.
+fn check_schedules(connection: &Connection) -> Result<(), (&'static str, String)> {
+    if let Some(schedule) = &connection.schedule {
+        schedule.validate().map_err(|error| ("schedule", error.to_string()))?;
+    }
+    for (stream, schedule) in &connection.stream_schedules {
+        schedule.validate().map_err(|error| ("stream_schedules", format!("stream `{stream}`: {error}")))?;
+    }
+    match &connection.retry {
+        Some(retry) => retry.validate().map_err(|error| ("retry", error.to_string())),
+        None => Ok(()),
+    }
+}
+
 /// What the types cannot say.
 fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
     let wrong = |path: &[&str], message: String| Problem {
@@ -128,8 +142,9 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
             let message = format!("the stream `{}` is listed twice", twice.stream);
             return Err(wrong(&["connections", name, "streams"], message));
         }
+        check_schedules(connection).map_err(|(setting, message)| wrong(&["connections", name, setting], message))?;
     }
-    let Workers { runs, partitions, lease: _, threads } = &config.limits.workers;
+    let Workers { runs, memory: _, partitions, lease: _, threads } = &config.limits.workers;
     for (name, value, most) in
         [("runs", Some(*runs), 1024), ("partitions", Some(*partitions), 256), ("threads", *threads, 256)]
     {

@@ -14,7 +14,11 @@ use serde::{
 };
 use thimble_plugin::egress::{PrivateNetwork, PrivateNetworks};
 
-use thimble_engine::retry::RetryPolicy;
+use thimble_control::ScheduleSettings;
+use thimble_engine::{
+    retry::{RetryPolicy, RunRetry},
+    schedule::Schedule,
+};
 use thimble_pipeline::WorkerSettings;
 use thimble_record::StreamSelection;
 
@@ -306,6 +310,10 @@ pub struct Workers {
     /// Runs at a time in one server, 1 to 1024.
     #[cfg_attr(test, schemars(range(min = 1, max = 1024)))]
     pub runs: u32,
+    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 64MiB
+    /// where it asks for nothing. A run that needs more than all of it runs alone. Default: 60 % of the machine's or
+    /// container's memory.
+    pub memory: Option<ByteSize>,
     /// Partitions that one run reads at a time, 1 to 256.
     #[cfg_attr(test, schemars(range(min = 1, max = 256)))]
     pub partitions: u32,
@@ -318,7 +326,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { runs: 4, partitions: 4, lease: Span::seconds(10), threads: None }
+        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(10), threads: None }
     }
 }
 
@@ -401,17 +409,56 @@ pub struct Connection {
     /// One of `destinations`, by name. Default: `destination`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
+    /// How old its rows in the destination may become before an alert opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Span>,
     /// The streams wanted. Empty or absent: all of them. The name `*` stands for every stream that is not named.
     #[serde(default)]
     pub streams: Vec<StreamSelection>,
+    /// When `thimble serve` syncs it by itself. Absent: only when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Schedules of single streams, by name. The connection's own leaves these streams out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stream_schedules: BTreeMap<String, Schedule>,
+    /// When a scheduled run that failed is run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RunRetry>,
+    /// A run that takes longer is stopped and counts as failed. Absent: it may take its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Span>,
+}
+
+impl Connection {
+    /// When it runs by itself and what follows a failure.
+    pub fn schedules(&self) -> ScheduleSettings {
+        ScheduleSettings {
+            schedule: self.schedule.clone(),
+            stream_schedules: self.stream_schedules.clone(),
+            retry: self.retry,
+            max_duration: self.max_duration,
+        }
+    }
 }
 
 impl fmt::Debug for Connection {
     /// The configuration may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, config: _, destination, streams } = self;
+        let Self {
+            plugin,
+            config: _,
+            destination,
+            freshness: _,
+            streams,
+            schedule,
+            stream_schedules,
+            retry,
+            max_duration,
+        } = self;
         let mut shown = f.debug_struct("Connection");
         shown.field("plugin", plugin).field("destination", destination).field("streams", streams);
+        shown.field("schedule", schedule).field("stream_schedules", stream_schedules);
+        shown.field("retry", retry).field("max_duration", max_duration);
         shown.finish_non_exhaustive()
     }
 }

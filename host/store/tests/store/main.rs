@@ -5,8 +5,10 @@ mod batches;
 mod catalogue;
 mod leases;
 mod logs;
+mod notices;
 mod open;
 mod runs;
+mod slots;
 
 use std::path::PathBuf;
 

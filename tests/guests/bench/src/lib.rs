@@ -1,4 +1,4 @@
-//! The connector of the bench: generated rows as Arrow and as JSON lines, and a paged JSON API.
+//! The connector of the bench: generated rows as Arrow and as JSON lines, a paged JSON API, and a stream that never ends.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -54,19 +54,31 @@ impl Source for Bench {
         let issues = ["created_at", "updated_at", "closed_at"]
             .into_iter()
             .fold(Stream::new("issues").key(["id"]), |stream, name| stream.field(name, DataType::TimestampTz));
-        Ok(Catalog::new([full("rows_arrow"), full("rows_json"), issues.incremental("page")]))
+        Ok(Catalog::new([full("rows_arrow"), full("rows_json"), full("spin"), issues.incremental("page")]))
     }
 
     fn read(config: &Config, request: &ReadRequest, sink: &mut Sink) -> Result<()> {
         match request.stream.name.as_str() {
             "rows_arrow" => rows(config, sink, |sink, from, to| sink.arrow(&arrow_rows(from, to)?)),
             "rows_json" => rows(config, sink, |sink, from, to| sink.json_page(json_rows(from, to).as_bytes())),
+            "spin" => spin(),
             _ => pages(config, request, sink),
         }
     }
 }
 
 thimble_sdk::register_source!(Bench);
+
+/// Computes for ever, as a connector with a defect would.
+fn spin() -> Result<()> {
+    let mut number: u64 = 1;
+    loop {
+        number = std::hint::black_box(number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        if number == 0 {
+            return Ok(());
+        }
+    }
+}
 
 fn rows(config: &Config, sink: &mut Sink, emit: impl Fn(&mut Sink, u64, u64) -> Result<()>) -> Result<()> {
     let mut from = 0;
