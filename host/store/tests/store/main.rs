@@ -8,6 +8,7 @@ mod logs;
 mod notices;
 mod open;
 mod runs;
+mod security;
 mod slots;
 
 use std::path::PathBuf;
