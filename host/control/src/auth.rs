@@ -111,7 +111,7 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// What the check of tokens remembers between requests.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    pub(crate) settings: ControlSettings,
+    settings: ControlSettings,
     memory: Arc<Memory>,
 }
 
@@ -132,6 +132,10 @@ impl Gate {
             noted: Mutex::default(),
         };
         Self { settings, memory: Arc::new(memory) }
+    }
+
+    pub(crate) fn settings(&self) -> &ControlSettings {
+        &self.settings
     }
 
     /// The token of a request, if it is one that is accepted now.

@@ -47,6 +47,7 @@ mod signals;
 mod sources;
 mod state;
 mod tokens;
+mod versions;
 mod workspaces;
 
 pub use access::{Access, Rule, access, roles_markdown};

@@ -18,7 +18,7 @@ use crate::{
     backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, workspaces,
+    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, versions, workspaces,
 };
 
 /// Where the API stands.
@@ -28,6 +28,7 @@ pub(crate) const PREFIX: &str = "/api/v1";
 pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     let usual = OpenApiRouter::new()
         .merge(plugins::routes())
+        .merge(versions::routes())
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(sources::routes())
@@ -61,8 +62,8 @@ fn bounded(routes: OpenApiRouter<ControlSettings>, limit: Duration) -> OpenApiRo
 
 /// The control plane's HTTP surface. Everything under `/api/v1` needs a token, unknown paths included.
 pub fn router(settings: ControlSettings) -> Router {
-    let gate = Gate::new(settings.clone());
     let (routes, _) = api().split_for_parts();
+    let gate = Gate::new(settings.clone());
     let api = routes
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::method_not_allowed)

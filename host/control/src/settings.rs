@@ -41,6 +41,26 @@ pub trait SecretSealer: Send + Sync + 'static {
     fn open(&self, row: &SecretRow, config: Value, stored: &SealedSecrets) -> Result<Value, Failure>;
 }
 
+/// How the installation is watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Observe {
+    /// Sends test messages of notifiers.
+    pub outbound: Arc<dyn Outbound>,
+    /// Shared with [`crate::reconcile`].
+    pub measures: Arc<Measures>,
+    /// Further figures of this process.
+    pub metrics: Arc<[Box<dyn MetricsSource>]>,
+    /// Whether `/metrics` is for everybody who reaches it; otherwise it takes a token.
+    pub open_metrics: bool,
+}
+
+impl Observe {
+    /// Without figures of further parts, `/metrics` behind a token.
+    pub fn new(outbound: Arc<dyn Outbound>) -> Self {
+        Self { outbound, measures: Arc::default(), metrics: Arc::from(Vec::new()), open_metrics: false }
+    }
+}
+
 /// What callers of the API may use up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiLimits {
@@ -68,26 +88,6 @@ impl Default for ApiLimits {
             header_timeout: Duration::from_secs(30),
             header_bytes: 32 * 1024,
         }
-    }
-}
-
-/// How the installation is watched. Cheap to clone.
-#[derive(Clone)]
-pub struct Observe {
-    /// Sends test messages of notifiers.
-    pub outbound: Arc<dyn Outbound>,
-    /// Shared with [`crate::reconcile`].
-    pub measures: Arc<Measures>,
-    /// Further figures of this process.
-    pub metrics: Arc<[Box<dyn MetricsSource>]>,
-    /// Whether `/metrics` is for everybody who reaches it; otherwise it takes a token.
-    pub open_metrics: bool,
-}
-
-impl Observe {
-    /// Without figures of further parts, `/metrics` behind a token.
-    pub fn new(outbound: Arc<dyn Outbound>) -> Self {
-        Self { outbound, measures: Arc::default(), metrics: Arc::from(Vec::new()), open_metrics: false }
     }
 }
 

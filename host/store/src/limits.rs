@@ -29,8 +29,21 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reading connections of one process.
 pub(crate) const MAX_READERS: u32 = 4;
 
-/// Connections of one process to a PostgreSQL database.
-pub(crate) const MAX_SERVER_CONNECTIONS: u32 = 10;
+/// Connections of one process to a PostgreSQL database, unless the operator says otherwise.
+pub const SERVER_CONNECTIONS: u32 = 10;
+
+/// Longest statement on a PostgreSQL database. A session that waits inside of a transaction is ended after the same time:
+/// its process is gone or stuck, and others wait for its locks.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest wait for a row that another process has locked on a PostgreSQL database.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takeovers of a sync in a row without a committed batch: after them it waits for the next trigger.
+pub(crate) const MAX_TAKEOVERS_WITHOUT_PROGRESS: i64 = 5;
+
+/// Log lines stored by one statement; SQLite takes 32766 values.
+pub(crate) const LOG_LINES_PER_INSERT: usize = 500;
 
 /// How often opening is tried while another process creates or migrates the same file.
 pub(crate) const OPEN_ATTEMPTS: u32 = 100;

@@ -1,16 +1,20 @@
 //! Opens the database, SQLite or PostgreSQL, and hands out transactions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::{
-    Any, AnyPool, Transaction,
+    Any, AnyConnection, AnyPool, Connection, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
 };
+use url::Url;
 
 use crate::{
     StoreError,
-    limits::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, MAX_READERS, MAX_SERVER_CONNECTIONS, OPEN_ATTEMPTS, OPEN_PAUSE},
+    limits::{
+        ACQUIRE_TIMEOUT, BUSY_TIMEOUT, LOCK_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE, SERVER_CONNECTIONS,
+        STATEMENT_TIMEOUT,
+    },
 };
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -23,6 +27,45 @@ pub(crate) enum Kind {
     Postgres,
 }
 
+/// A PostgreSQL database, and how it is reached. Holds a password: never shown.
+#[derive(Clone)]
+pub struct ServerSettings {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`.
+    pub url: String,
+    /// Outranks one in the URL.
+    pub password: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of this process.
+    pub max_connections: u32,
+}
+
+impl ServerSettings {
+    /// The defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), password: None, ca_file: None, max_connections: SERVER_CONNECTIONS }
+    }
+
+    fn url(&self) -> Result<Url, StoreError> {
+        let wrong = |what: &str| StoreError::conflict(format!("the control database's URL {what}"));
+        let mut url: Url = self.url.parse().map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(wrong("must begin with postgres://"));
+        }
+        if let Some(password) = &self.password {
+            // The URL's own escaping leaves `%` alone, which the driver would take for an escape.
+            let escaped: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            url.set_password(Some(&escaped)).map_err(|()| wrong("names no host for the password"))?;
+        }
+        if let Some(file) = &self.ca_file {
+            let file = file.to_str().ok_or_else(|| wrong("cannot go with a ca_file whose name is not UTF-8"))?;
+            url.query_pairs_mut().append_pair("sslrootcert", file);
+        }
+        Ok(url)
+    }
+}
+
 /// The control database. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Store {
@@ -30,6 +73,7 @@ pub struct Store {
     pub(crate) reader: AnyPool,
     kind: Kind,
     place: String,
+    options: AnyConnectOptions,
 }
 
 impl std::fmt::Debug for Store {
@@ -52,27 +96,31 @@ impl Store {
         let url = url.as_str().replacen("file:", "sqlite:", 1);
         let options: AnyConnectOptions = url.parse()?;
         let writer = sqlite_pool(1, false).connect_lazy_with(options.clone());
-        let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options);
-        let store = Self { writer, reader, kind: Kind::Sqlite, place: path.display().to_string() };
+        let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options.clone());
+        let place = path.display().to_string();
+        let store = Self { writer, reader, kind: Kind::Sqlite, place, options };
         store.bring_up_to_date().await?;
         Ok(store)
     }
 
-    /// Connects to a PostgreSQL database by its URL and brings it to this version's layout.
+    /// Connects to a PostgreSQL database and brings it to this version's layout.
     ///
     /// Safe to call from several processes at once. Errors: `Unavailable` where it does not answer, `Layout` where a
-    /// newer version wrote it.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+    /// newer version wrote it, `Conflict` where the URL cannot be used.
+    pub async fn connect(settings: &ServerSettings) -> Result<Self, StoreError> {
         install_default_drivers();
-        let options: AnyConnectOptions = url.parse()?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(MAX_SERVER_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
-        let place = url.rsplit_once('@').map_or("PostgreSQL", |(_, place)| place).to_owned();
-        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place };
+        let url = settings.url()?;
+        let place = format!("{}{}", url.host_str().unwrap_or("localhost"), url.path());
+        let options: AnyConnectOptions = url.as_str().parse()?;
+        let pool = server_pool(settings.max_connections).connect_lazy_with(options.clone());
+        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place, options };
         store.bring_up_to_date().await?;
         Ok(store)
+    }
+
+    /// Whether other hosts can reach it.
+    pub fn is_shared(&self) -> bool {
+        self.kind == Kind::Postgres
     }
 
     /// Path of the file, or host and name of the database.
@@ -105,7 +153,7 @@ impl Store {
     pub(crate) fn for_update(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "",
-            Kind::Postgres => " for update",
+            Kind::Postgres => " for no key update",
         }
     }
 
@@ -113,7 +161,7 @@ impl Store {
     pub(crate) fn for_update_skipping(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "",
-            Kind::Postgres => " for update skip locked",
+            Kind::Postgres => " for no key update skip locked",
         }
     }
 
@@ -133,15 +181,38 @@ impl Store {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let migrations = match self.kind {
-            Kind::Sqlite => &SQLITE_MIGRATIONS,
-            Kind::Postgres => &POSTGRES_MIGRATIONS,
+        let migrated = match self.kind {
+            Kind::Sqlite => {
+                let mut connection = self.writer.acquire().await?;
+                SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
+            }
+            // A connection of its own, without limits of time: what it locks is free when it ends, however it ends.
+            Kind::Postgres => {
+                let connecting = AnyConnection::connect_with(&self.options);
+                let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connecting).await;
+                let mut connection = connection.map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
+                let migrated = POSTGRES_MIGRATIONS.run_direct(None, &mut connection, false).await;
+                // It says goodbye; nothing depends on it.
+                let _ = connection.close().await;
+                migrated
+            }
         };
-        migrations
-            .run(&self.writer)
-            .await
-            .map_err(|source| StoreError::Layout { path: self.place.clone(), source: Box::new(source) })
+        migrated.map_err(|source| StoreError::Layout { path: self.place.clone(), source: Box::new(source) })
     }
+}
+
+fn server_pool(max: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(|connection, _| {
+        Box::pin(async move {
+            let (statement, lock) = (STATEMENT_TIMEOUT.as_millis(), LOCK_TIMEOUT.as_millis());
+            let settings = format!(
+                "set statement_timeout = {statement}; set lock_timeout = {lock};
+                 set idle_in_transaction_session_timeout = {statement};"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
+            Ok(())
+        })
+    })
 }
 
 fn sqlite_pool(max: u32, read_only: bool) -> AnyPoolOptions {

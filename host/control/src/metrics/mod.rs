@@ -36,7 +36,7 @@ pub trait MetricsSource: Send + Sync + 'static {
 
 /// Lets a scrape pass without a token where the operator allows that, or as [`auth`] says.
 pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    if gate.settings.observe.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
+    if gate.settings().observe.open_metrics && !request.headers().contains_key(header::AUTHORIZATION) {
         let anybody = Caller { actor: "metrics".into(), role: crate::Role::Viewer, workspace: None };
         request.extensions_mut().insert(anybody);
         return Ok(next.run(request).await);

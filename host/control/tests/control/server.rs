@@ -1,6 +1,7 @@
 //! A running server and a client of it.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, RwLock},
@@ -17,8 +18,8 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thimble_control::{
-    ApiLimits, ControlSettings, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer, SecretToken,
-    Signals,
+    ApiLimits, ControlSettings, DestinationKinds, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer,
+    SecretToken, Signals,
     notify::{Mail, Outbound, OutboundError, Post},
     reconcile, serve, system_clock, token_digest, token_id,
 };
@@ -71,6 +72,43 @@ impl SecretSealer for Sealer {
     }
 }
 
+/// Sends nothing: real receivers are tested with the real program.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Outbound for Nowhere {
+    async fn post(&self, _: Post, _: Duration) -> Result<u16, OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+
+    async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
+        Err(OutboundError::Failed("nowhere to send it".into()))
+    }
+}
+
+impl DestinationKinds for Nowhere {
+    fn schemas(&self) -> BTreeMap<String, Value> {
+        let properties = json!({"url": {"type": "string"}, "password": {"type": "string", "x-secret": true}});
+        [("postgres".to_owned(), json!({"type": "object", "properties": properties}))].into()
+    }
+
+    fn configured(&self, name: &str) -> bool {
+        name == "configured"
+    }
+}
+
+#[async_trait::async_trait]
+impl Rejects for Nowhere {
+    async fn rejected(
+        &self,
+        _: &ConnectionId,
+        _: Option<(String, i64)>,
+        _: usize,
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
 /// A ring in memory, as the key file would hold it.
 pub struct Ring(RwLock<Arc<KeyRing>>);
 
@@ -116,32 +154,6 @@ pub fn wide() -> ApiLimits {
         request_burst: 1_000_000,
         failed_logins_per_minute: 60_000_000,
         ..ApiLimits::default()
-    }
-}
-
-/// Sends nothing: real receivers are tested with the real program.
-struct Nowhere;
-
-#[async_trait::async_trait]
-impl Outbound for Nowhere {
-    async fn post(&self, _: Post, _: Duration) -> Result<u16, OutboundError> {
-        Err(OutboundError::Failed("nowhere to send it".into()))
-    }
-
-    async fn mail(&self, _: Mail, _: Duration) -> Result<(), OutboundError> {
-        Err(OutboundError::Failed("nowhere to send it".into()))
-    }
-}
-
-#[async_trait::async_trait]
-impl Rejects for Nowhere {
-    async fn rejected(
-        &self,
-        _: &ConnectionId,
-        _: Option<(String, i64)>,
-        _: usize,
-    ) -> Result<Vec<RejectedRow>, Failure> {
-        Ok(Vec::new())
     }
 }
 
@@ -256,6 +268,7 @@ impl Server {
             clock: system_clock(),
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
+            destination_kinds: Arc::new(Nowhere),
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

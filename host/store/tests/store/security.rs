@@ -5,7 +5,7 @@ use thimble_store::{
     DestinationRow, MAX_TOKENS, SealedRow, SealedSecrets, SourceRow, Store, StoreError, TokenRow, WorkspaceRow,
 };
 
-use crate::{NOW, World, connection, flights};
+use super::{NOW, ON, World, connection, flights};
 
 fn token(id: &str, name: &str, workspace: Option<&str>) -> TokenRow {
     TokenRow {
@@ -23,7 +23,7 @@ fn token(id: &str, name: &str, workspace: Option<&str>) -> TokenRow {
 
 #[tokio::test]
 async fn tokens_are_found_by_digest_and_live_until_they_end() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     store.add_token(&token("a", "ci", None), "digest-a").await.unwrap();
     let found = store.token_by_digest("digest-a").await.unwrap().unwrap();
     assert_eq!(found, token("a", "ci", None));
@@ -56,7 +56,7 @@ async fn tokens_are_found_by_digest_and_live_until_they_end() {
 
 #[tokio::test]
 async fn tokens_are_limited_in_number() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     for number in 0..MAX_TOKENS {
         store.add_token(&token(&number.to_string(), &format!("t{number}"), None), &number.to_string()).await.unwrap();
     }
@@ -68,7 +68,7 @@ async fn tokens_are_limited_in_number() {
 
 #[tokio::test]
 async fn a_workspace_goes_when_nothing_is_in_it() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let in_use = |error: StoreError| matches!(error, StoreError::InUse { what: "workspace", .. });
     store.add_workspace(&WorkspaceRow { id: "w".into(), title: "W".into(), created_at: NOW }).await.unwrap();
     store.add_token(&token("a", "a", Some("w")), "a").await.unwrap();
@@ -101,7 +101,7 @@ async fn all(store: &Store) -> Vec<SealedRow> {
 
 #[tokio::test]
 async fn sealed_secrets_of_all_tables_are_listed_and_replaced_unless_changed() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let sealed = |text: &str| SealedSecrets(text.as_bytes().to_vec());
     let mut row = store.connection(&flights()).await.unwrap();
     row.secrets = sealed("of a connection");
