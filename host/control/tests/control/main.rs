@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod bounds;
 mod catalogue;
 mod executor;
 mod notices;
 mod queue;
 mod requests;
+mod roles;
 mod runs;
 mod schedule;
 mod server;
+mod tokens;
 
 pub use executor::Recorder;
 pub use server::{Answer, Server, TOKEN};

@@ -33,6 +33,8 @@ macro_rules! on {
             mod races;
             #[path = "runs.rs"]
             mod runs;
+            #[path = "security.rs"]
+            mod security;
             #[path = "slots.rs"]
             mod slots;
             #[path = "workers.rs"]
