@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alert_rules;
+mod apply;
 mod author;
 mod bad_input;
 mod bad_values;

@@ -57,8 +57,8 @@ pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use health::serve_health;
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_JSON_DEPTH, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS,
-    MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT, WORKER_SILENCE,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_JSON_DEPTH, MAX_PATTERN_BYTES,
+    MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT, WORKER_SILENCE,
 };
 pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;

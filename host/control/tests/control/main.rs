@@ -8,6 +8,7 @@ mod executor;
 mod notices;
 mod queue;
 mod requests;
+mod resources;
 mod roles;
 mod runs;
 mod schedule;
