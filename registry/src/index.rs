@@ -73,6 +73,12 @@ pub struct Release {
     /// Names of its streams, where they are the same for everyone.
     #[serde(default)]
     pub streams: Vec<String>,
+    /// Who published it, as whoever keeps the registry says.
+    #[serde(default)]
+    pub publisher: String,
+    /// What was checked before it was taken in, in words such as `component` and `spec`.
+    #[serde(default)]
+    pub verified: Vec<String>,
 }
 
 /// What a connector asks for. Mirrors `permissions` of the WIT.
@@ -204,7 +210,7 @@ fn check_name(name: &str) -> Result<(), IndexError> {
 }
 
 fn check_release(release: &Release, limits: &Limits) -> Result<(), String> {
-    let Release { digest, size, api_version: _, title, docs, permissions, streams } = release;
+    let Release { digest, size, api_version: _, title, docs, permissions, streams, publisher, verified } = release;
     let Permissions { hosts, memory_mib: _, reads_secrets } = permissions;
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if digest.len() != 64 || !digest.bytes().all(hex) {
@@ -216,12 +222,12 @@ fn check_release(release: &Release, limits: &Limits) -> Result<(), String> {
     if docs.len() > limits.docs_bytes {
         return Err(format!("the docs have {} bytes, at most {} are allowed", docs.len(), limits.docs_bytes));
     }
-    for (what, list) in [("hosts", hosts), ("secrets", reads_secrets), ("streams", streams)] {
+    for (what, list) in [("hosts", hosts), ("secrets", reads_secrets), ("streams", streams), ("checks", verified)] {
         if list.len() > limits.listed {
             return Err(format!("it lists {} {what}, at most {} are allowed", list.len(), limits.listed));
         }
     }
-    let mut texts = [title].into_iter().chain(hosts).chain(reads_secrets).chain(streams);
+    let mut texts = [title, publisher].into_iter().chain(hosts).chain(reads_secrets).chain(streams).chain(verified);
     match texts.find(|text| text.len() > limits.text_bytes) {
         Some(text) => {
             Err(format!("a name or title has {} bytes, at most {} are allowed", text.len(), limits.text_bytes))
@@ -247,6 +253,8 @@ pub(crate) mod tests {
                 ..Permissions::default()
             },
             streams: vec!["items".to_owned()],
+            publisher: "Example".to_owned(),
+            verified: vec!["component".to_owned()],
         }
     }
 

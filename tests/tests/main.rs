@@ -2,16 +2,23 @@
 #![allow(clippy::unwrap_used)]
 
 mod alert_rules;
+mod apply;
 mod author;
 mod bad_input;
 mod bad_values;
 mod crash;
 mod formats;
 mod harness;
+mod hostile_api;
 mod incremental;
 mod notify;
 mod readers;
 mod readme;
+mod rotation;
+mod schedule;
+mod secrets;
 mod semantics;
 mod serve;
+mod served;
 mod servers;
+mod takeover;

@@ -27,7 +27,7 @@ const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SOON: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
-struct Heard {
+pub struct Heard {
     path: String,
     headers: HeaderMap,
     body: Bytes,
@@ -35,7 +35,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -64,15 +64,15 @@ impl Heard {
 }
 
 /// A receiver that remembers everything. Under `/flaky` it is out of order at first.
-struct Receiver {
-    url: String,
+pub struct Receiver {
+    pub url: String,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 const OUT_OF_ORDER: usize = 2;
 
 impl Receiver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let heard = Arc::new(Mutex::new(Vec::<Heard>::new()));
         let take = |State(heard): State<Arc<Mutex<Vec<Heard>>>>, uri: Uri, headers: HeaderMap, body: Bytes| async move {
             let mut heard = heard.lock().unwrap();
@@ -89,7 +89,7 @@ impl Receiver {
         Self { url, heard }
     }
 
-    fn of(&self, path: &str) -> Vec<Heard> {
+    pub fn of(&self, path: &str) -> Vec<Heard> {
         self.heard.lock().unwrap().iter().filter(|heard| heard.path == path).cloned().collect()
     }
 

@@ -7,6 +7,7 @@ use thimble_fixtures::{files::FileServer, postgres::PASSWORD};
 use crate::{
     crash::bed::Database,
     harness::{root, text, thimble},
+    notify::Receiver,
 };
 
 /// The fenced blocks of a language.
@@ -70,4 +71,66 @@ async fn the_commands_of_the_readme_work_as_they_stand() {
         ran += 1;
     }
     assert!(ran >= 17, "only {ran} commands were found");
+}
+
+/// The operator's path: the block as one script, a real source and a real receiver of alerts. Then the source fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_with_curl_leads_to_a_scheduled_sync_that_alerts_when_it_fails() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let [script] = blocks(&readme, "bash").try_into().unwrap();
+    let source = tempfile::tempdir().unwrap();
+    let file = source.path().join("airports.csv");
+    std::fs::write(&file, "iata,name\nABC,Somewhere\nDEF,Elsewhere\n").unwrap();
+    let server = FileServer::start(source.path(), 0).await.unwrap();
+    let receiver = Receiver::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    // Source and receiver of the test are this machine, which the configuration has to allow.
+    std::fs::write(folder.path().join("thimble.yaml"), "network: {allow_private_networks: true}\n").unwrap();
+    let built = thimble().ancestors().nth(2).unwrap().to_owned();
+    std::fs::create_dir(folder.path().join("target")).unwrap();
+    std::os::unix::fs::symlink(built.join("plugins"), folder.path().join("target/plugins")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source_url = server.url("").trim_end_matches('/').to_owned();
+    let mut child = Command::new("bash")
+        // The server is the script's child and ends with it, when its input is closed.
+        .args(["-c", &format!("set -euo pipefail; trap 'kill %1' EXIT\n{script}\nread -r _ || true")])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(std::fs::File::create(folder.path().join("said")).unwrap())
+        .stderr(std::fs::File::create(folder.path().join("complained")).unwrap())
+        .env("PATH", format!("{}:{}", thimble().parent().unwrap().display(), std::env::var("PATH").unwrap()))
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .env("SOURCE_HOST", source_url.trim_start_matches("http://"))
+        .env("SOURCE", &source_url)
+        .env("HOOK", format!("{}/on-call", receiver.url))
+        .env_remove("THIMBLE_CONFIG")
+        .spawn()
+        .unwrap();
+    let said = || {
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        format!("{}\n{}", read("said"), read("complained"))
+    };
+    wait_until(&mut child, "the script ends", &said, || said().contains("thimble_connection")).await;
+    // One sync of the schedule came through before the source goes away.
+    let loaded = || folder.path().join("thimble-data/lake/flights/airports").is_dir();
+    wait_until(&mut child, "the scheduled sync", &said, loaded).await;
+    std::fs::remove_file(&file).unwrap();
+    let alerted = || receiver.of("/on-call").iter().any(|heard| heard.json().to_string().contains("flights"));
+    wait_until(&mut child, "the alert", &said, alerted).await;
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+async fn wait_until(
+    child: &mut std::process::Child,
+    what: &str,
+    said: &dyn Fn() -> String,
+    reached: impl Fn() -> bool,
+) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while !reached() {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() && std::time::Instant::now() < until, "{what}: {ended:?}\n{}", said());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
 }

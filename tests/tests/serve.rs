@@ -13,14 +13,19 @@ use crate::harness::{Installation, component, text};
 pub struct Server<'i> {
     child: Child,
     pub url: String,
-    token: String,
+    pub token: String,
     _installation: &'i Installation,
 }
 
 impl<'i> Server<'i> {
     pub fn start(installation: &'i Installation) -> Self {
+        Self::start_with(installation, &[])
+    }
+
+    /// With more arguments of `thimble serve`.
+    pub fn start_with(installation: &'i Installation, arguments: &[&str]) -> Self {
         let mut child = installation
-            .command(&["serve", "--output", "json"])
+            .command(&[&["serve", "--output", "json"], arguments].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -35,6 +40,10 @@ impl<'i> Server<'i> {
             token,
             _installation: installation,
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// (status, body)

@@ -35,6 +35,7 @@ mod plugins;
 mod problem;
 mod rate;
 mod reconcile;
+mod registry;
 mod rejects;
 mod retention;
 mod rewrap;
@@ -47,23 +48,29 @@ mod signals;
 mod sources;
 mod state;
 mod tokens;
+mod versions;
+mod workers;
 mod workspaces;
 
 pub use access::{Access, Rule, access, roles_markdown};
 pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
+pub use health::serve_health;
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_JSON_DEPTH, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS,
-    MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_JSON_DEPTH, MAX_PATTERN_BYTES,
+    MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT, WORKER_SILENCE,
 };
 pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use reconcile::{Executor, ReconcileSettings, reconcile};
+pub use registry::Packages;
 pub use retention::Retention;
 pub use rewrap::{KeyRotation, RETIRE_AFTER, Rewrapped, is_unfinished, needs_old_keys, rewrap_all};
 pub use routes::{router, serve};
 pub use schedule::{ScheduleSettings, schedules};
 pub use secret_token::{SecretToken, TOKEN_PREFIX, check_token_name, token_digest, token_id};
-pub use settings::{ApiLimits, ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer};
+pub use settings::{
+    ApiLimits, ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer, SharedUploads,
+};
 pub use signals::Signals;

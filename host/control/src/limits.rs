@@ -167,3 +167,9 @@ pub(crate) const MAX_LABEL_BYTES: usize = 128;
 
 /// Days that the figures of a connection go back.
 pub(crate) const MAX_SUMMARY_DAYS: i64 = 400;
+
+/// Workers that were not heard of for longer are not shown any more.
+pub const WORKER_SILENCE: Duration = Duration::from_secs(60);
+
+/// How long the control database may take to answer where somebody asks whether the process can work.
+pub(crate) const HEALTH_DEADLINE: Duration = Duration::from_secs(3);

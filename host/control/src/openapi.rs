@@ -20,12 +20,14 @@ use crate::{ControlSettings, Problem, routes::api};
     modifiers(&Token),
     tags(
         (name = "plugins", description = "Connectors and what they may reach."),
+        (name = "registry", description = "Packages of connectors to choose from."),
         (name = "sources", description = "Plugins with their configuration, for any number of connections."),
         (name = "destinations", description = "Where records go."),
         (name = "connections", description = "Sources that are synced."),
         (name = "alerts", description = "What is wrong, and what happened."),
         (name = "notifiers", description = "Who is told of it."),
         (name = "audit", description = "Who changed what."),
+        (name = "workers", description = "Processes that execute runs."),
         (name = "runs", description = "What was asked for and what became of it."),
     )
 )]

@@ -7,17 +7,17 @@ use axum::{
     http::{HeaderName, StatusCode, header},
 };
 use futures::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use thimble_store::{NewRun, PluginRow, RunKind, Trigger};
 use tokio::io::AsyncWriteExt;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Caller, ControlSettings, Problem, component,
+    Caller, ControlSettings, Problem, Role, component,
     extract::{Params, Place},
     limits::{MAX_COMPONENT_BYTES, MAX_PENDING_INSTALLS},
     page::{Page, PageParams, cut},
@@ -42,15 +42,29 @@ pub struct Plugin {
     pub permissions: Value,
     /// The host patterns that it may reach.
     pub grants: Vec<String>,
+    /// Whether it stays at this version, whatever is installed.
+    pub pinned: bool,
     /// Milliseconds since the epoch.
     pub installed_at: i64,
 }
 
 impl Plugin {
-    fn new(row: PluginRow, grants: Vec<String>) -> Self {
+    fn new(row: PluginRow, grants: Vec<String>, pinned: bool) -> Self {
         let PluginRow { name, version, digest, api_version, title, docs, config_schema, permissions, installed_at } =
             row;
-        Self { name, version, digest, api_version, title, docs, config_schema, permissions, grants, installed_at }
+        Self {
+            name,
+            version,
+            digest,
+            api_version,
+            title,
+            docs,
+            config_schema,
+            permissions,
+            grants,
+            pinned,
+            installed_at,
+        }
     }
 }
 
@@ -74,8 +88,7 @@ async fn list(
     let Page { items, next } = cut(settings.store.plugins().await?, &params, |row| row.name.as_str());
     let mut plugins = Vec::with_capacity(items.len());
     for row in items {
-        let grants = settings.store.grants(&row.name).await?;
-        plugins.push(Plugin::new(row, grants));
+        plugins.push(shown(&settings, row).await?);
     }
     Ok(Json(Page { items: plugins, next }))
 }
@@ -86,9 +99,14 @@ async fn list(
     params(("name" = String, Path, description = "The plugin's name.")),
     responses((status = 200, body = Plugin), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn get(State(settings): State<ControlSettings>, Place(name): Place<String>) -> Result<Json<Plugin>, Problem> {
-    let row = settings.store.plugin(&name).await?;
-    let grants = settings.store.grants(&name).await?;
-    Ok(Json(Plugin::new(row, grants)))
+    Ok(Json(shown(&settings, settings.store.plugin(&name).await?).await?))
+}
+
+/// A plugin with what it was granted.
+pub(crate) async fn shown(settings: &ControlSettings, row: PluginRow) -> Result<Plugin, Problem> {
+    let grants = settings.store.grants(&row.name).await?;
+    let pinned = settings.store.plugin_standing(&row.name).await?.pinned;
+    Ok(Plugin::new(row, grants, pinned))
 }
 
 /// Removes a plugin and its grants. Refused while a connection uses it.
@@ -108,9 +126,31 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Uploads a component and queues its installation. The run says what became of it.
+/// Whether runs use what is installed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct UploadParams {
+    /// `safe` (absent): runs use it unless it asks for more than the active version, may refuse configurations of its
+    /// connections, or the plugin is pinned; `never`: it is kept for a look.
+    #[serde(default)]
+    #[param(inline)]
+    activate: Activate,
+}
+
+/// Whether runs use what is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activate {
+    #[default]
+    Safe,
+    Never,
+}
+
+/// Uploads a component and queues its installation. The run says what became of it, and whether it is active.
 #[utoipa::path(post, path = "/plugins", operation_id = "installPlugin",
     extensions(("x-roles" = json!(["operator", "author", "admin"]))), tag = "plugins",
+    params(UploadParams),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes."),
     responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
         (status = 413, body = Problem, content_type = "application/problem+json"),
@@ -119,24 +159,52 @@ async fn remove(
 async fn upload(
     State(settings): State<ControlSettings>,
     caller: Caller,
+    Params(UploadParams { activate }): Params<UploadParams>,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    refuse_too_many(&settings).await?;
+    let origin = json!({"upload": true});
+    install(&settings, &caller, request.into_body(), activate, origin).await
+}
+
+/// Refuses where too many installations wait.
+pub(crate) async fn refuse_too_many(settings: &ControlSettings) -> Result<(), Problem> {
     let pending = settings.store.unfinished_runs().await?;
-    if pending.iter().filter(|run| run.kind == RunKind::Install).count() >= MAX_PENDING_INSTALLS {
-        let detail = format!("{MAX_PENDING_INSTALLS} installations are waiting: try again when some have ended");
-        return Err(Problem::busy(detail));
+    if pending.iter().filter(|run| run.kind == RunKind::Install).count() < MAX_PENDING_INSTALLS {
+        return Ok(());
     }
-    let digest = keep(&settings, request.into_body()).await?;
+    let detail = format!("{MAX_PENDING_INSTALLS} installations are waiting: try again when some have ended");
+    Err(Problem::busy(detail))
+}
+
+/// Keeps a component and queues its installation; `origin` says in the audit log where it came from.
+pub(crate) async fn install(
+    settings: &ControlSettings,
+    caller: &Caller,
+    component: impl Into<HttpBody>,
+    activate: Activate,
+    origin: Value,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Run>), Problem> {
+    // What runs use is for others to decide than its author.
+    let activate = if caller.role == Role::Author { Activate::Never } else { activate };
+    let digest = keep(settings, component.into()).await?;
+    if let Some(shared) = &settings.shared_uploads {
+        let file = settings.blobs_dir.join(format!("{digest}.wasm"));
+        let kept = shared.share(&digest, &file).await;
+        // Any host may execute the run; this one's copy would stay.
+        let removed = tokio::fs::remove_file(&file).await;
+        kept.map_err(|failure| Problem::from_failure(&failure))?;
+        removed.map_err(|error| Problem::from_io(&error, "sharing an uploaded component"))?;
+    }
     let new = NewRun {
-        request: json!({"blob": format!("{digest}.wasm"), "digest": digest}),
+        request: json!({"blob": format!("{digest}.wasm"), "digest": digest, "activate": activate}),
         ..NewRun::install(format!("sha256:{digest}"), Trigger::Api)
     };
-    let row = settings.store.enqueue(&new, settings.now_ms()).await?;
+    let now_ms = settings.now_ms();
+    let row = settings.store.enqueue(&new, now_ms).await?;
     settings.signals.wake();
-    settings
-        .store
-        .append_audit(caller.actor(), "plugin.upload", &digest, &json!({"run": row.id}), settings.now_ms())
-        .await?;
+    let detail = json!({"run": row.id, "origin": origin});
+    settings.store.append_audit(caller.actor(), "plugin.upload", &digest, &detail, now_ms).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, runs::location(&row.id))], Json(row.into())))
 }
 

@@ -124,6 +124,13 @@ impl Problem {
         }
     }
 
+    /// What the registry says that was asked while the client waits.
+    pub(crate) fn registry(failure: &Failure) -> Self {
+        tracing::warn!(error = %failure, "the registry cannot be read");
+        let detail = "the registry cannot be read; the server's log says more";
+        Self::new(StatusCode::BAD_GATEWAY, "registry", "The registry does not answer", detail)
+    }
+
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too much is waiting already", detail)
     }

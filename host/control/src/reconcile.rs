@@ -10,7 +10,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use thimble_engine::admission::{self, Budget, Urgency, Waiting};
 use thimble_record::{ErrorKind, Failure, RunId};
-use thimble_store::{RunOutcome, RunRow, RunStatus, Store, StoreError, Trigger, WaitingRun};
+use thimble_store::{RunOutcome, RunRow, RunStatus, Store, StoreError, Trigger, WaitingRun, WorkerRow};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ use crate::{
 };
 
 const MIB: u64 = 1024 * 1024;
+
+/// Longest step: a statement that waits for longer waits for a database that is gone.
+const STEP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Carries out claimed runs.
 #[async_trait]
@@ -40,15 +43,15 @@ pub struct ReconcileSettings {
     pub concurrency: usize,
     /// What the runs may take together, in bytes; no bound.
     pub memory_bytes: u64,
-    /// What a run is expected to take where its plugin asks for no memory of its own, in MiB; 64.
+    /// What a run is expected to take where its plugin asks for no memory of its own, in MiB; 128.
     pub run_memory_mib: u64,
     /// Whether slots of schedules are started here; yes. Any number of processes may.
     pub schedules: bool,
-    /// How often it looks without being woken; 1 s.
+    /// How often it looks without being woken; 0.5 s.
     pub tick: Duration,
-    /// How long a run lives without a heartbeat; 10 s.
+    /// How long a run lives without a heartbeat; 6 s.
     pub ttl: Duration,
-    /// How often running runs are heard of; 3 s.
+    /// How often running runs are heard of; 2 s.
     pub heartbeat: Duration,
     /// How long running runs may take to end when the process is to end; 10 s.
     pub grace: Duration,
@@ -56,6 +59,8 @@ pub struct ReconcileSettings {
     /// Shared with the API, which shows them.
     pub measures: Arc<Measures>,
     pub clock: Clock,
+    /// What is told of this process to whoever lists the workers; nothing.
+    pub announce: Option<WorkerRow>,
 }
 
 impl ReconcileSettings {
@@ -65,21 +70,22 @@ impl ReconcileSettings {
             holder: holder.into(),
             concurrency: 4,
             memory_bytes: u64::MAX,
-            run_memory_mib: 64,
+            run_memory_mib: 128,
             schedules: true,
-            tick: Duration::from_secs(1),
-            ttl: Duration::from_secs(10),
-            heartbeat: Duration::from_secs(3),
+            tick: Duration::from_millis(500),
+            ttl: Duration::from_secs(6),
+            heartbeat: Duration::from_secs(2),
             grace: Duration::from_secs(10),
             retention: Retention::default(),
             measures: Arc::default(),
             clock: clock::system_clock(),
+            announce: None,
         }
     }
 }
 
 /// Carries out queued runs until `cancel` fires, then asks the running ones to stop and waits for them
-/// for the time of grace; what is left is stored as Interrupted.
+/// for the time of grace; what is left is stored as Interrupted. Syncs that were given up so are queued again.
 pub async fn reconcile(
     store: Store,
     executor: Arc<dyn Executor>,
@@ -92,17 +98,22 @@ pub async fn reconcile(
         store,
         executor,
         signals,
-        next_heartbeat: Instant::now() + settings.heartbeat,
+        next_heartbeat: Instant::now(),
+        sweeps_from: Instant::now(),
         next_prune: Instant::now(),
         settings,
         running: HashMap::new(),
         tasks: JoinSet::new(),
     };
     while !cancel.is_cancelled() {
-        let wait = match reconciler.step().await {
+        // A database that was cut off may never answer.
+        let stepped = tokio::time::timeout(STEP_DEADLINE, reconciler.step()).await;
+        let wait = match stepped.unwrap_or_else(|_| Err(StoreError::no_answer())) {
             Ok(wait) => wait,
             Err(error) => {
                 tracing::warn!(error = %error.failure(), "the queue cannot be worked on; trying again");
+                // Nobody could be heard of while the database was away: they get the time to be.
+                reconciler.sweeps_from = Instant::now() + reconciler.settings.ttl;
                 reconciler.settings.tick
             }
         };
@@ -129,6 +140,8 @@ struct Reconciler {
     running: HashMap<RunId, Running>,
     tasks: JoinSet<RunId>,
     next_heartbeat: Instant,
+    /// Until then it cannot be told who is dead.
+    sweeps_from: Instant,
     next_prune: Instant,
 }
 
@@ -151,6 +164,7 @@ impl Reconciler {
 
     /// Does what is to be done, and answers how long nothing more is, unless something happens.
     async fn step(&mut self) -> Result<Duration, StoreError> {
+        let begun = Instant::now();
         // Own runs first: a step must not interrupt what it could have kept alive.
         if Instant::now() >= self.next_heartbeat {
             self.next_heartbeat = Instant::now() + self.settings.heartbeat;
@@ -164,13 +178,11 @@ impl Reconciler {
         self.claim().await?;
         self.pass_cancels().await?;
         self.stop_overrun().await;
-        for run in self.store.interrupt_expired(self.now_ms()).await? {
-            tracing::warn!(run = %run.id, holder = run.holder, "a run was interrupted: its holder is gone");
-            if let Some(running) = self.running.get(&run.id) {
-                running.cancel.cancel();
-            }
-            self.signals.changed();
+        if begun.elapsed() > self.settings.ttl / 2 {
+            // The database was away until now.
+            self.sweeps_from = Instant::now() + self.settings.ttl;
         }
+        self.sweep().await?;
         if Instant::now() >= self.next_prune {
             self.next_prune = Instant::now() + self.settings.retention.every;
             retention::prune(&self.store, &self.settings.retention, self.now_ms()).await?;
@@ -178,7 +190,26 @@ impl Reconciler {
         Ok(wait)
     }
 
+    /// Ends the runs whose holders are gone; what can be queued again is claimed at the next step, which comes at once.
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        if Instant::now() < self.sweeps_from {
+            return Ok(());
+        }
+        for run in self.store.interrupt_expired(self.now_ms()).await? {
+            tracing::warn!(run = %run.id, holder = run.holder, "a run was interrupted: its holder is gone");
+            if let Some(running) = self.running.get(&run.id) {
+                running.cancel.cancel();
+            }
+            self.signals.changed();
+            self.signals.wake();
+        }
+        Ok(())
+    }
+
     async fn heartbeat(&self) -> Result<(), StoreError> {
+        if let Some(worker) = &self.settings.announce {
+            self.store.announce(&WorkerRow { heartbeat_at: self.now_ms(), ..worker.clone() }).await?;
+        }
         let runs: Vec<RunId> = self.running.keys().cloned().collect();
         // It ended just now, or somebody took it for dead or asked for its end: nothing more that it does may count.
         for run in self.store.heartbeats(&runs, self.ttl_ms(), self.now_ms()).await? {
@@ -289,6 +320,7 @@ impl Reconciler {
     }
 
     async fn stop(mut self) {
+        let given_up: Vec<RunId> = self.running.keys().cloned().collect();
         for running in self.running.values() {
             running.cancel.cancel();
         }
@@ -318,7 +350,24 @@ impl Reconciler {
                 tracing::warn!(%run, error = %error.failure(), "a stopped run cannot be stored as interrupted");
             }
         }
+        self.hand_over(&given_up).await;
         self.signals.changed();
+    }
+
+    /// Somebody else goes on at once, or this host after its next start.
+    async fn hand_over(&self, given_up: &[RunId]) {
+        for run in given_up {
+            match self.store.hand_over(run, self.now_ms()).await {
+                Ok(Some(next)) => tracing::info!(%run, %next, "a sync that was stopped is queued again"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%run, error = %error.failure(), "a stopped sync cannot be queued again"),
+            }
+        }
+        if self.settings.announce.is_some()
+            && let Err(error) = self.store.leave(&self.settings.holder).await
+        {
+            tracing::debug!(error = %error.failure(), "this worker stays on the list until it is missed");
+        }
     }
 
     /// How far a run got, so that ending it keeps that.

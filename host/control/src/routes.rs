@@ -18,7 +18,8 @@ use crate::{
     backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
-    metrics, notifiers, openapi, plugins, rejects, runs, schedule, sources, state, tokens, workspaces,
+    metrics, notifiers, openapi, plugins, registry, rejects, runs, schedule, sources, state, tokens, versions, workers,
+    workspaces,
 };
 
 /// Where the API stands.
@@ -28,6 +29,8 @@ pub(crate) const PREFIX: &str = "/api/v1";
 pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     let usual = OpenApiRouter::new()
         .merge(plugins::routes())
+        .merge(versions::routes())
+        .merge(registry::routes())
         .merge(grants::routes())
         .merge(connections::routes())
         .merge(sources::routes())
@@ -46,6 +49,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
         .merge(runs::routes())
         .merge(tokens::routes())
         .merge(workspaces::routes())
+        .merge(workers::routes())
         .merge(keys::routes())
         .merge(openapi::routes());
     OpenApiRouter::new()

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use thimble_record::{
 use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, KeyRotation, Measures, MetricsSource, Signals, notify::Outbound};
+use crate::{Clock, KeyRotation, Measures, MetricsSource, Packages, Signals, notify::Outbound};
 
 /// Where the API listens unless the operator says otherwise: this machine only.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
@@ -103,6 +103,13 @@ pub trait Rejects: Send + Sync + 'static {
     ) -> Result<Vec<RejectedRow>, Failure>;
 }
 
+/// Hands uploaded components to the other processes of an installation.
+#[async_trait]
+pub trait SharedUploads: Send + Sync + 'static {
+    /// Keeps the component in `file` where whoever executes its install run finds it by its digest.
+    async fn share(&self, digest: &str, file: &Path) -> Result<(), Failure>;
+}
+
 /// What kinds of destinations there are.
 pub trait DestinationKinds: Send + Sync + 'static {
     /// JSON Schema of the configuration by kind; secret fields carry `"x-secret": true`.
@@ -125,9 +132,13 @@ pub struct ControlSettings {
     /// `<sha256>.wasm`; the install run's request names it as `{"blob": "<sha256>.wasm"}`, and whoever
     /// executes the run removes it.
     pub blobs_dir: PathBuf,
+    /// Where other hosts may execute the install run.
+    pub shared_uploads: Option<Arc<dyn SharedUploads>>,
     pub sealer: Arc<dyn SecretSealer>,
     pub rejects: Arc<dyn Rejects>,
     pub destination_kinds: Arc<dyn DestinationKinds>,
+    /// The registry, where the installation has one.
+    pub packages: Option<Arc<dyn Packages>>,
     /// Shared with [`crate::reconcile`].
     pub signals: Signals,
     pub clock: Clock,

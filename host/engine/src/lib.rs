@@ -13,3 +13,4 @@ pub mod retry;
 pub mod schedule;
 pub mod shape;
 pub mod span;
+pub mod upgrade;

@@ -299,7 +299,7 @@ impl Committer {
         failpoints::hit(failpoints::BEFORE_MIRROR);
         let Current { sealed, outcome, recovered, closed: _ } = self.current.take().expect("a loaded batch is current");
         let outcome = outcome.unwrap_or_else(|| committed_before(&sealed));
-        let marked = self.store.mark_committed(&self.connection, seq, &outcome, now_ms()).await;
+        let marked = self.store.mark_committed(&self.connection, self.epoch, seq, &outcome, now_ms()).await;
         marked.map_err(|error| error.failure())?;
         failpoints::hit(failpoints::AFTER_MIRROR);
         self.report.add(&sealed, &outcome);

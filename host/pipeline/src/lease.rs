@@ -1,7 +1,8 @@
 //! Keeping a lease alive, and telling dead holders from slow ones.
 //!
-//! A holder names boot, process and start time, so that a process on the same machine can prove that the
-//! holder is gone and need not wait for the lease to run out.
+//! A holder names boot, namespace of processes, process and start time, so that a process on the same machine can prove
+//! that the holder is gone and need not wait for the lease to run out. Containers of one machine share the boot, but do
+//! not see each other's processes: of those nothing is known.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +15,25 @@ use crate::collect::now_ms;
 /// Renewals per lease: two may be missed.
 const RENEWALS_PER_LEASE: i64 = 3;
 
+/// How long after its end a lease is still tried to be renewed while the database does not answer: nobody else can take it
+/// then either, and nothing is committed without it.
+const MAX_OUTAGE_MS: i64 = 120_000;
+
+/// Shortest wait for one renewal.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// This process as the holder of leases.
 pub fn holder() -> String {
     let pid = std::process::id();
-    format!("{}/{pid}/{}", boot_id().unwrap_or_else(|| "unknown".into()), start_time(pid).unwrap_or_default())
+    format!("{}/{pid}/{}", machine().unwrap_or_else(|| "unknown".into()), start_time(pid).unwrap_or_default())
 }
 
-fn boot_id() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+/// Within which a number of a process means the same process: boot and namespace (namespaces(7)).
+fn machine() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let namespace: String = namespace.to_str()?.chars().filter(char::is_ascii_digit).collect();
+    Some(format!("{}:{namespace}", boot.trim()))
 }
 
 /// Field 22 of `/proc/PID/stat` (proc(5)): clock ticks since boot. The command name in parentheses may hold anything.
@@ -34,20 +46,23 @@ fn start_time(pid: u32) -> Option<u64> {
 /// Whether a holder was a process of this machine that has ended. False where that cannot be known.
 fn is_dead(holder: &str) -> bool {
     let mut parts = holder.split('/');
-    let (Some(boot), Some(pid), Some(started)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let (Some(its_machine), Some(pid), Some(started)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
     let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else { return false };
-    boot_id().is_some_and(|current| current == boot) && start_time(pid) != Some(started)
+    machine().is_some_and(|own| own == its_machine) && start_time(pid) != Some(started)
 }
 
-/// Releases what dead processes of this machine held.
-pub async fn release_dead(store: &Store) -> Result<(), StoreError> {
+/// Releases what dead processes of this machine held. Answers their runs.
+pub async fn release_dead(store: &Store) -> Result<Vec<RunId>, StoreError> {
     let now = now_ms();
+    let mut runs = Vec::new();
     for holder in store.holders(now).await? {
         if is_dead(&holder) {
-            store.expire_holder(&holder, now).await?;
+            runs.extend(store.expire_holder(&holder, now).await?.into_iter().map(|run| run.id));
         }
     }
-    Ok(())
+    Ok(runs)
 }
 
 /// A lease that is renewed until it is dropped. `cancel` fires when the operator asks for it; `lost` holds why the
@@ -124,15 +139,17 @@ async fn renew(
             store.renew(&connection, epoch, ttl_ms, now).await?;
             store.heartbeat(&run, ttl_ms, now).await
         };
-        match result.await {
+        // A database that was cut off may never answer.
+        let answered = tokio::time::timeout(every.max(LEAST_PATIENCE), result).await;
+        match answered.unwrap_or_else(|_| Err(StoreError::no_answer())) {
             Ok(cancelled) => {
                 renewed = now;
                 if cancelled {
                     cancel.cancel();
                 }
             }
-            // A database that is away for a moment costs nothing until the lease has run out.
-            Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms => {}
+            // A database that is away costs nothing but time: the lease counts until somebody else takes it.
+            Err(StoreError::Unavailable { .. }) if now - renewed < ttl_ms + MAX_OUTAGE_MS => {}
             Err(error) => {
                 let failure = match &error {
                     // Whoever took the lease has written this run off.
@@ -152,6 +169,7 @@ async fn renew(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -163,8 +181,10 @@ mod tests {
 
     #[test]
     fn an_ended_process_and_a_reused_number_are_dead() {
-        let boot = boot_id().unwrap_or_default();
-        assert!(is_dead(&format!("{boot}/{}/1", std::process::id())));
-        assert!(is_dead(&format!("{boot}/4294967294/1")));
+        let machine = machine().unwrap();
+        assert!(is_dead(&format!("{machine}/{}/1", std::process::id())));
+        assert!(is_dead(&format!("{machine}/4294967294/1")));
+        let (boot, _) = machine.split_once(':').unwrap();
+        assert!(!is_dead(&format!("{boot}:1/4294967294/1")), "a process of another container");
     }
 }

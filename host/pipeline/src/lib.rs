@@ -30,6 +30,7 @@ mod worker;
 
 pub use destinations::{Destinations, StoredDestinations};
 pub use events::{EventSink, RunEvent};
+pub use probe::{Activate, InstalledVersion};
 pub use replay::ReplayReport;
 pub use report::{Bookmark, RunReport, StreamReport, TableReport};
 pub use request::{Backfill, Replay, SyncRequest};

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
+use thimble_engine::upgrade::{Upgrade, Version, upgrade};
 use thimble_plugin::Installed;
 use thimble_record::{Catalog, Failure};
-use thimble_store::{PluginRow, RunRow};
+use thimble_store::{Activated, PluginRow, RunRow, StoreError};
 
 use crate::{
     collect::now_ms,
@@ -31,12 +33,17 @@ impl Worker {
     pub(crate) async fn install_run(&self, run: &RunRow) -> Result<RunReport, Failure> {
         let path = run.subject.as_deref().ok_or_else(|| Failure::system(format!("run {} names no file", run.id)))?;
         let wasm = tokio::fs::read(path).await.map_err(|error| Failure::system(format!("{path}: {error}")))?;
-        let row = self.install(&wasm).await?;
-        Ok(RunReport { answer: Some(json!(row)), ..RunReport::default() })
+        let when = match run.request.get("activate").and_then(Value::as_str) {
+            Some("never") => Activate::Never,
+            Some("safe") => Activate::WhereSafe,
+            _ => Activate::Always,
+        };
+        let installed = self.install(&wasm, when).await?;
+        Ok(RunReport { answer: Some(json!(installed)), ..RunReport::default() })
     }
 
     /// Installs a component and stores what it says of itself. Grants nothing.
-    pub async fn install(&self, wasm: &[u8]) -> Result<PluginRow, Failure> {
+    pub async fn install(&self, wasm: &[u8], when: Activate) -> Result<InstalledVersion, Failure> {
         let Installed { digest, api_version, spec } =
             self.plugins.install(wasm).await.map_err(|error| error.failure())?;
         let row = PluginRow {
@@ -50,8 +57,25 @@ impl Worker {
             permissions: json!(spec.permissions),
             installed_at: now_ms(),
         };
-        self.store.upsert_plugin(&row).await.map_err(|e| failed(&e))?;
-        Ok(row)
+        let change = self.change(&row).await?;
+        let consent_needed = change.as_ref().is_some_and(|change| change.asks_for_more || change.breaking);
+        let activate = match when {
+            Activate::Always => true,
+            Activate::Never => false,
+            Activate::WhereSafe => !consent_needed,
+        };
+        let activated = self.store.install_version(&row, activate).await.map_err(|e| failed(&e))?;
+        Ok(InstalledVersion { plugin: row, activated, upgrade: change })
+    }
+
+    /// What a version changes beside the active one; `None` where the plugin is new.
+    async fn change(&self, row: &PluginRow) -> Result<Option<Upgrade>, Failure> {
+        let active = match self.store.plugin(&row.name).await {
+            Ok(active) => active,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(&error)),
+        };
+        Ok(Some(upgrade(version(&active), version(row))))
     }
 
     async fn open_of(&self, run: &RunRow, events: Arc<dyn EventSink>) -> Result<Loaded, Failure> {
@@ -73,4 +97,30 @@ impl Worker {
             None => self.discovered(loaded).await,
         }
     }
+}
+
+/// Whether runs use a version from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activate {
+    /// Unless the plugin is pinned.
+    Always,
+    /// Unless it asks for more than the active version, or may refuse configurations of its connections.
+    WhereSafe,
+    Never,
+}
+
+/// What an installation came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstalledVersion {
+    #[serde(flatten)]
+    pub plugin: PluginRow,
+    /// Whether runs use it, or why not.
+    pub activated: Activated,
+    /// Compared with the version that was active before; absent where the plugin is new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+}
+
+fn version(row: &PluginRow) -> Version<'_> {
+    Version { permissions: &row.permissions, config_schema: &row.config_schema, api_version: &row.api_version }
 }

@@ -29,7 +29,7 @@ impl Default for WorkerSettings {
             max_parallel_partitions: 4,
             max_queued_bytes: 16 * 1024 * 1024,
             max_uncheckpointed_bytes: 64 * 1024 * 1024,
-            lease_ms: 10_000,
+            lease_ms: 6_000,
         }
     }
 }

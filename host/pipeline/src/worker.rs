@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
 use thimble_record::{
-    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, StreamPosition,
+    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, RunId, StreamPosition,
     envelope::{Keys, Purpose},
 };
 use thimble_stage::Stage;
@@ -72,6 +72,25 @@ impl Worker {
     /// Name under which this process holds runs and leases.
     pub fn holder(&self) -> String {
         lease::holder()
+    }
+
+    /// Releases what dead processes of this machine held; answers their runs.
+    pub async fn release_dead(&self) -> Result<Vec<RunId>, StoreError> {
+        lease::release_dead(&self.store).await
+    }
+
+    /// Puts the installed connectors where other hosts find them, as far as this host has them. A failure is told, and
+    /// tried again at the next start.
+    pub async fn share_plugins(&self) {
+        let plugins = match self.store.plugins().await {
+            Ok(plugins) => plugins,
+            Err(error) => return tracing::warn!(error = %error.failure(), "the installed plugins cannot be listed"),
+        };
+        for plugin in plugins {
+            if let Err(error) = self.plugins.share(&plugin.digest).await {
+                tracing::warn!(plugin = plugin.name, error = %error.failure(), "a plugin cannot be shared with other hosts");
+            }
+        }
     }
 
     /// Queues a run and executes it at once in this process. Fails before anything started where a sync of the

@@ -23,6 +23,7 @@ use crate::{
     error::PluginError,
     files, inspect,
     limits::Limits,
+    shelf::Shelf,
     stats::PluginStats,
 };
 
@@ -63,6 +64,7 @@ pub struct PluginHost {
     compiler: CompilerCommand,
     compiling: Semaphore,
     loaded: Mutex<HashMap<String, Loading>>,
+    shelf: Option<Arc<dyn Shelf>>,
 }
 
 type Loading = Arc<OnceCell<Arc<dyn Connector>>>;
@@ -90,7 +92,39 @@ impl PluginHost {
             compiling: Semaphore::new(limits.parallel_compiles.clamp(1, Semaphore::MAX_PERMITS)),
             limits: Arc::new(limits),
             loaded: Mutex::default(),
+            shelf: None,
         })
+    }
+
+    /// Keeps components on a shelf for other hosts too, and looks there for those that this host does not have.
+    pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
+        Self { shelf: Some(shelf), ..self }
+    }
+
+    /// Puts an installed component on the shelf, where there is one.
+    pub async fn share(&self, digest: &str) -> Result<(), PluginError> {
+        check_digest(digest)?;
+        let Some(shelf) = &self.shelf else { return Ok(()) };
+        let Some(wasm) = files::read(&self.wasm_path(digest), self.limits.component_bytes).await? else {
+            return Ok(());
+        };
+        shelf.put(digest, wasm.into()).await.map_err(|error| PluginError::runtime("share a component", error))
+    }
+
+    /// A component of the shelf whose bytes are those of its digest; `None` where there is none.
+    pub async fn shelved(&self, digest: &str) -> Result<Option<Bytes>, PluginError> {
+        check_digest(digest)?;
+        let Some(shelf) = &self.shelf else { return Ok(None) };
+        let found = shelf.get(digest, self.limits.component_bytes).await;
+        let found = found.map_err(|error| PluginError::runtime("fetch a component", error))?;
+        let Some(wasm) = found else { return Ok(None) };
+        if hex::encode(Sha256::digest(&wasm)) != digest {
+            return Err(PluginError::runtime(
+                "fetch a component",
+                format!("what is stored as {digest} has another digest"),
+            ));
+        }
+        Ok(Some(wasm))
     }
 
     /// Checks, compiles and stores a component, and asks it for its spec. Nothing is stored where any of it fails.
@@ -109,6 +143,7 @@ impl PluginHost {
         let spec = connector.spec().await?;
         self.cache.store(&digest, sealed.into()).await?;
         files::write(&self.wasm_path(&digest), wasm.into()).await?;
+        self.share(&digest).await?;
         self.lock().insert(digest.clone(), Arc::new(OnceCell::new_with(Some(connector))));
         Ok(Installed { digest, api_version, spec })
     }
@@ -147,7 +182,9 @@ impl PluginHost {
         let path = self.wasm_path(digest);
         let missing = || PluginError::NotInstalled { digest: digest.to_owned() };
         if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            return Err(missing());
+            // Another host installed it. It is compiled here.
+            let wasm = self.shelved(digest).await?.ok_or_else(missing)?;
+            files::write(&path, wasm.into()).await?;
         }
         if let Some(sealed) = self.cache.fetch(digest).await {
             if let Some(connector) = self.open(digest, sealed.into()).await? {

@@ -22,6 +22,7 @@ mod memory;
 mod meter;
 mod reading;
 pub mod secrets;
+mod shelf;
 mod stats;
 mod wasi;
 
@@ -35,4 +36,5 @@ pub use host::{Installed, PluginHost, PluginSettings};
 pub use limits::Limits;
 pub use log::{LogLevel, LogSink};
 pub use secrets::Secrets;
+pub use shelf::Shelf;
 pub use stats::PluginStats;

@@ -52,12 +52,20 @@ pub struct Global {
 pub enum Command {
     /// Run the server: HTTP API, reconcilers and runs
     Serve(commands::serve::Serve),
+    /// Execute runs of a control database that several machines share
+    Worker(commands::worker::Worker),
+    /// List the processes that execute runs
+    Workers(commands::workers::Workers),
     /// Install, inspect and grant plugins
     #[command(subcommand)]
     Plugin(commands::plugin::Plugin),
     /// List, show, apply and delete connections
     #[command(subcommand)]
     Connection(commands::connection::Connection),
+    /// Bring a server to what files say
+    Apply(commands::apply::Apply),
+    /// Turn the settings of another platform into a file for `thimble apply`
+    Import(commands::import::Import),
     /// Prove that a connection's configuration works
     Check(commands::check::Check),
     /// List the streams that a connection's source offers
@@ -91,6 +99,9 @@ pub enum Command {
     /// List, change and retire the host keys, which everything encrypted hangs on
     #[command(subcommand)]
     Key(commands::key::Key),
+    /// Keep a registry of connectors in a folder
+    #[command(subcommand)]
+    Registry(commands::registry::Registry),
     /// Check the configuration file, or print its schema
     #[command(subcommand)]
     Config(commands::config::Config),
@@ -107,8 +118,8 @@ pub enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Move data", &["sync", "backfill", "check", "discover", "runs", "state"]),
     ("Read data", &["tables", "read", "rejects", "replay"]),
-    ("Set up", &["serve", "plugin", "connection", "token", "key", "config"]),
-    ("Write connectors", &["new", "build", "demo-api"]),
+    ("Set up", &["serve", "worker", "workers", "plugin", "connection", "apply", "import", "token", "key", "config"]),
+    ("Write connectors", &["new", "build", "demo-api", "registry"]),
     ("More", &["completion", "version"]),
 ];
 

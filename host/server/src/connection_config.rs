@@ -13,6 +13,7 @@ use thimble_record::{
     envelope::{Keys, SecretRow},
 };
 use thimble_store::SealedSecrets;
+use url::Url;
 
 use crate::config::Problem;
 
@@ -31,12 +32,41 @@ impl SecretSealer for Sealer {
         stored: Option<&SealedSecrets>,
     ) -> Result<(Value, SealedSecrets), Failure> {
         check(row, config_schema, &config)?;
+        refuse_open_passwords(row, config_schema, &config)?;
         split_secrets(config, config_schema, row, &self.0, stored)
     }
 
     fn open(&self, row: &SecretRow, config: Value, stored: &SealedSecrets) -> Result<Value, Failure> {
         join_secrets(config, row, &self.0, stored)
     }
+}
+
+/// A URL with a password in a setting that is not secret would be stored and shown in the clear.
+fn refuse_open_passwords(row: &SecretRow, schema: &Value, config: &Value) -> Result<(), Failure> {
+    let secret = secret_fields(schema, config);
+    let mut waiting = vec![(String::new(), config)];
+    while let Some((pointer, value)) = waiting.pop() {
+        if secret.contains(&pointer) {
+            continue;
+        }
+        let below = |name: &str| format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+        match value {
+            Value::Object(fields) => waiting.extend(fields.iter().map(|(name, value)| (below(name), value))),
+            Value::Array(items) => {
+                waiting.extend(items.iter().enumerate().map(|(index, value)| (below(&index.to_string()), value)));
+            }
+            Value::String(text) if Url::parse(text).is_ok_and(|url| url.password().is_some()) => {
+                let setting = pointer.trim_start_matches('/').replace('/', ".");
+                let message = format!(
+                    "{row}: the setting `{setting}` holds a URL with a password, which would be shown; give the password \
+                     in a setting that is secret"
+                );
+                return Err(Failure::new(ErrorKind::Config, message));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Checks a configuration against its schema. Marks of stored secrets stand for any value.
@@ -155,6 +185,23 @@ mod tests {
         }
         let message = told(&json!({ "url": "x", "pages": 77 }));
         assert!(message.contains("`pages`") && message.contains("10") && !message.contains("77"), "{message}");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_refused_where_they_would_be_shown() {
+        let id = SecretRow::connection("default", "c");
+        let key = Sealer(HostKey::generate().unwrap().into());
+        for config in [
+            json!({ "url": "https://me:hunter2@example.org" }),
+            json!({ "url": "x", "more": [{ "u": "postgres://me:hunter2@h/db" }] }),
+        ] {
+            let schema = json!({ "type": "object", "properties": { "url": { "type": "string" } } });
+            let message = key.seal(&id, &schema, config, None).unwrap_err().message;
+            assert!(message.contains("holds a URL with a password") && !message.contains("hunter2"), "{message}");
+        }
+        let secret = json!({ "type": "object", "properties": { "url": { "type": "string", "x-secret": true } } });
+        assert!(key.seal(&id, &secret, json!({ "url": "https://me:hunter2@example.org" }), None).is_ok());
+        assert!(key.seal(&id, &schema(), json!({ "url": "https://me@example.org/a:b@c" }), None).is_ok());
     }
 
     #[test]

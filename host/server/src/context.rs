@@ -9,7 +9,7 @@ use std::{
 };
 
 use thimble_record::{ConnectionId, envelope::Keys};
-use thimble_store::{Store, StoreError};
+use thimble_store::{ServerSettings, Store, StoreError};
 
 use crate::{
     cli::Global,
@@ -70,9 +70,17 @@ impl Context {
         Ok(Keys::new(Arc::new(self.key_file()?)))
     }
 
-    /// Opens the control database.
+    /// Opens the control database: the one that the configuration names, or the data folder's.
     pub async fn store(&self) -> Result<Store, CliError> {
-        Ok(Store::open(&self.data.database()).await?)
+        let config::ControlStore { url, password, ca_file, max_connections } = &self.config.store;
+        let Some(url) = url else { return Ok(Store::open(&self.data.database()).await?) };
+        let settings = ServerSettings {
+            url: url.clone(),
+            password: password.clone(),
+            ca_file: ca_file.clone(),
+            max_connections: *max_connections,
+        };
+        Ok(Store::connect(&settings).await?)
     }
 
     /// Threads for the runtime.

@@ -103,6 +103,17 @@ impl DataFolder {
     }
 }
 
+/// The token in a file that must exist.
+pub fn token_in(file: &Path) -> Result<SecretString, CliError> {
+    let bytes = read_secret(file, MAX_SECRET_BYTES).map_err(|error| {
+        CliError::io(format_args!("cannot read the token in {}", file.display()), &error)
+            .hint("name another file with --token-file, or set THIMBLE_TOKEN")
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| CliError::new(Exit::Usage, format!("the token in {} is not text", file.display())))?;
+    Ok(SecretString::from(text.trim()))
+}
+
 /// Reads a secret file, or makes it with mode 0600. Two processes that start together read the same bytes:
 /// the content is written to a file of its own and linked, and the loser of the race reads the winner's.
 pub fn read_or_create(

@@ -2,6 +2,8 @@
 //!
 //! Must never decide anything about data: that is the engine's and the pipeline's.
 
+mod api_client;
+mod apply;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -10,8 +12,10 @@ pub mod connections;
 pub mod context;
 pub mod data_folder;
 mod destinations;
+pub mod executing;
 pub mod exit;
 pub mod first_token;
+mod import;
 pub mod key_file;
 pub mod memory;
 pub mod metrics;
@@ -21,6 +25,8 @@ pub mod output;
 pub mod progress;
 pub mod prompt;
 pub mod recorder;
+mod registry;
+pub mod shelf;
 pub mod telemetry;
 pub mod wiring;
 

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use thimble_pipeline::{EventSink, RunEvent};
 use thimble_record::RunId;
-use thimble_store::{LogLevel, LogLine, RunRow, Store};
+use thimble_store::{Change, EventKind, LogLevel, LogLine, NewEvent, RunRow, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::now_ms;
@@ -68,12 +68,11 @@ impl Recorder {
 
     async fn audit(&self, store: &Store, run: &RunId) {
         let waiting = std::mem::take(&mut self.lock().to_audit);
-        for (host, message) in waiting {
-            let detail = json!({ "run": run, "message": message });
-            let noted = store.append_audit("run", "egress.denied", &host, &detail, now_ms()).await;
-            if let Err(error) = noted {
-                tracing::warn!(%run, error = %error.failure(), "a denial cannot be noted in the audit log");
-            }
+        if waiting.is_empty() {
+            return;
+        }
+        if let Err(error) = note_denials(store, run, &waiting).await {
+            tracing::warn!(%run, error = %error.failure(), "denials of a run cannot be noted in the audit log");
         }
     }
 
@@ -133,6 +132,28 @@ impl EventSink for Recorder {
             RunEvent::Started { .. } | RunEvent::Planned { .. } => {}
         }
     }
+}
+
+/// A row of the audit log and an event for each host that was denied to a run.
+async fn note_denials(store: &Store, run: &RunId, denials: &[(String, String)]) -> Result<(), StoreError> {
+    let row = store.run(run).await?;
+    let workspace = row.workspace.as_deref();
+    let connection = row.connection.as_ref().map(ToString::to_string);
+    for (host, message) in denials {
+        let detail = json!({ "run": run, "connection": connection, "message": message });
+        let change = Change { actor: "run", action: "egress.denied", subject: host, detail: &detail, workspace };
+        store.note(change, now_ms()).await?;
+        let event = NewEvent {
+            kind: EventKind::EgressDenied,
+            workspace: row.workspace.clone(),
+            connection: connection.clone(),
+            stream: None,
+            run: Some(run.clone()),
+            detail: json!({ "host": host, "message": message }),
+        };
+        store.append_event(&event, now_ms()).await?;
+    }
+    Ok(())
 }
 
 fn parse_level(level: &str) -> LogLevel {
@@ -208,7 +229,7 @@ async fn write_until(done: CancellationToken, recorder: Arc<Recorder>, store: St
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use thimble_store::{NewRun, RunOutcome, StoreError, Trigger};
+    use thimble_store::{NewRun, RunOutcome, Trigger};
 
     use super::*;
 
@@ -252,6 +273,8 @@ mod tests {
         assert_eq!(denied.len(), MAX_DENIED_HOSTS);
         assert_eq!(denied.iter().filter(|row| row.subject == "a.example").count(), 1);
         assert_eq!(denied[0].detail["run"], run.id.0.as_str());
+        let events = store.events(None, None, 1_000, None).await.unwrap();
+        assert_eq!(events.iter().filter(|event| event.kind == EventKind::EgressDenied).count(), MAX_DENIED_HOSTS);
     }
 
     #[test]

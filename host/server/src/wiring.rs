@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use thimble_control::SharedUploads;
 use thimble_engine::{cut::CutPolicy, retry::RetryPolicy};
 use thimble_load::{
     Destination,
@@ -23,6 +24,7 @@ use crate::{
     destinations::{self, StoredInDatabase},
     exit::{CliError, Exit},
     key_file::KeyFile,
+    shelf::StagedComponents,
 };
 
 /// Everything that executes runs.
@@ -30,6 +32,14 @@ pub struct Wired {
     pub worker: Worker,
     pub keys: Keys,
     pub key_file: Arc<KeyFile>,
+}
+
+impl Wired {
+    /// Where uploads go that any host may install, where hosts share a control database.
+    pub fn shared_uploads(&self) -> Option<Arc<dyn SharedUploads>> {
+        let shared = self.worker.store.is_shared();
+        shared.then(|| Arc::new(StagedComponents(Arc::clone(&self.worker.stage))) as _)
+    }
 }
 
 /// A destination of the configuration, by its kind: some commands can do more with a lake.
@@ -58,12 +68,15 @@ pub async fn wire(context: &Context) -> Result<Wired, CliError> {
     let store = context.store().await?;
     let mut destinations = configured(context)?;
     destinations.stored = Some(Arc::new(StoredInDatabase::new(store.clone(), keys.clone())));
-    let stage = stage(context, &keys)?;
-    let host = host.await.expect("starting the plugin runtime does not panic").map_err(|error| error.failure())?;
+    let stage = Arc::new(stage(context, &keys)?);
+    let mut host = host.await.expect("starting the plugin runtime does not panic").map_err(|error| error.failure())?;
+    if store.is_shared() {
+        host = host.with_shelf(Arc::new(StagedComponents(Arc::clone(&stage))));
+    }
     let worker = Worker {
         store,
         plugins: Arc::new(host),
-        stage: Arc::new(stage),
+        stage,
         destinations,
         keys: keys.clone(),
         settings: worker_settings(&context.config.limits),

@@ -5,6 +5,7 @@
 //! Must never decide what is staged or when it is loaded, and never overwrite an object.
 
 mod collect;
+mod components;
 mod decrypt;
 mod encrypt;
 mod error;

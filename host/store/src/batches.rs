@@ -97,15 +97,18 @@ impl Store {
     }
 
     /// Mirrors that the destination committed a batch: its outcome, and its position as the connection's. Never goes
-    /// backward; repeating it is success. `NotFound` where the batch was not sealed here.
+    /// backward; repeating it is success. `NotFound` where the batch was not sealed here, `Fenced` where the lease was
+    /// lost: its new owner asks the destination itself.
     pub async fn mark_committed(
         &self,
         connection: &ConnectionId,
+        epoch: Epoch,
         seq: BatchSeq,
         outcome: &LoadOutcome,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        leases::check(&mut tx, connection, epoch).await?;
         let row = sqlx::query(
             "update batches set committed_at = coalesce(committed_at, $1), outcome = coalesce(outcome, $2)
              where connection = $3 and seq = $4 returning manifest",

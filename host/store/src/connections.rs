@@ -10,6 +10,7 @@ use crate::{
     columns::{json, parse_column, parse_optional},
     error::refuse_changed,
     limits::MAX_PAGE,
+    lock::{self, Lock},
     workspaces::{self, DEFAULT_WORKSPACE},
 };
 
@@ -146,6 +147,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
+        lock::name(&mut tx, "connection", connection.id.as_str()).await?;
         refuse_unknown(&mut tx, connection).await?;
         let select = format!("select version from connections where id = $1{}", self.for_update());
         let existing: Option<i64> =
@@ -211,6 +213,7 @@ impl Store {
     /// does its epoch. `InUse` while a run of it is unfinished.
     pub async fn delete_connection(&self, id: &ConnectionId) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        lock::row(&mut tx, "connections", "id", id.as_str(), Lock::Delete).await?;
         let run: Option<String> = sqlx::query_scalar(
             "select id from runs where connection = $1 and status in ('queued', 'running') order by id limit 1",
         )
@@ -229,14 +232,20 @@ impl Store {
 }
 
 async fn refuse_unknown(tx: &mut AnyConnection, connection: &ConnectionRow) -> Result<(), StoreError> {
-    let known: Option<i64> = sqlx::query_scalar("select 1 from plugins where name = $1")
-        .bind(&connection.plugin)
-        .fetch_optional(&mut *tx)
-        .await?;
-    known.ok_or_else(|| StoreError::not_found("plugin", &connection.plugin))?;
+    // What it refers to must still be there when this ends.
+    if !lock::row(tx, "plugins", "name", &connection.plugin, Lock::Reference).await? {
+        return Err(StoreError::not_found("plugin", &connection.plugin));
+    }
     workspaces::refuse_unknown(tx, &connection.workspace).await?;
+    let destination = connection.destination.as_ref().and_then(|choice| choice.get("name")).and_then(Value::as_str);
+    if let Some(name) = destination {
+        // One of the configuration file has no row.
+        lock::row(tx, "destinations", "name", name, Lock::Reference).await?;
+    }
     let Some(source) = &connection.source else { return Ok(()) };
-    let known: Option<i64> = sqlx::query_scalar("select 1 from sources where name = $1 and workspace = $2")
+    let select =
+        format!("select 1 from sources where name = $1 and workspace = $2{}", lock::clause(tx, Lock::Reference));
+    let known: Option<i64> = sqlx::query_scalar(AssertSqlSafe(select))
         .bind(source)
         .bind(&connection.workspace)
         .fetch_optional(&mut *tx)

@@ -8,6 +8,7 @@ use crate::{
     columns::{json, parse_column},
     error::refuse_changed,
     limits::MAX_PAGE,
+    lock::{self, Lock},
     workspaces,
 };
 
@@ -52,6 +53,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         workspaces::refuse_unknown(&mut tx, &destination.workspace).await?;
+        lock::name(&mut tx, "destination", &destination.name).await?;
         let select = format!("select version from destinations where name = $1{}", self.for_update());
         let stored: Option<i64> =
             sqlx::query_scalar(AssertSqlSafe(select)).bind(&destination.name).fetch_optional(&mut *tx).await?;
@@ -102,6 +104,7 @@ impl Store {
     /// Deletes a destination. `InUse` where a connection loads into it.
     pub async fn delete_destination(&self, name: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        lock::row(&mut tx, "destinations", "name", name, Lock::Delete).await?;
         let choice = json(&serde_json::json!({ "name": name }));
         let user: Option<String> =
             sqlx::query_scalar("select id from connections where destination = $1 order by id limit 1")

@@ -104,6 +104,11 @@ impl StoreError {
         Failure::new(kind, message)
     }
 
+    /// For a caller that waited long enough.
+    pub fn no_answer() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
     pub(crate) fn not_found(what: &'static str, name: impl Into<String>) -> Self {
         Self::NotFound { what, name: name.into() }
     }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, Row};
 
-use crate::{Store, StoreError, slots};
+use crate::{
+    Store, StoreError,
+    lock::{self, Lock},
+    slots,
+};
 
 impl Store {
     /// Allows a plugin a host pattern or template. Granting twice is success. `NotFound` where the
@@ -72,7 +76,9 @@ async fn insert(tx: &mut AnyConnection, plugin: &str, pattern: &str, granted_at:
 }
 
 async fn refuse_unknown(tx: &mut AnyConnection, plugin: &str) -> Result<(), StoreError> {
-    let known: Option<i64> =
-        sqlx::query_scalar("select 1 from plugins where name = $1").bind(plugin).fetch_optional(&mut *tx).await?;
-    known.map(|_| ()).ok_or_else(|| StoreError::not_found("plugin", plugin))
+    // Locked: the grants of a plugin change one after the other.
+    match lock::row(tx, "plugins", "name", plugin, Lock::Change).await? {
+        true => Ok(()),
+        false => Err(StoreError::not_found("plugin", plugin)),
+    }
 }

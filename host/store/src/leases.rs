@@ -1,12 +1,13 @@
 //! Table `leases`: who may work on a connection, and under which epoch.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thimble_record::{ConnectionId, Epoch};
 
 use crate::{
     Store, StoreError,
     columns::{counter, stored},
+    lock::{self, Lock},
 };
 
 /// The lease of a connection.
@@ -41,7 +42,7 @@ impl Store {
         let mut tx = self.write().await?;
         let epoch: Option<i64> = sqlx::query_scalar(
             "insert into leases (connection, epoch, holder, acquired_at, expires_at) values ($1, 1, $2, $3, $4)
-             on conflict (connection) do update set epoch = epoch + 1, holder = excluded.holder,
+             on conflict (connection) do update set epoch = leases.epoch + 1, holder = excluded.holder,
                acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
              where leases.holder is null or leases.holder = excluded.holder or leases.expires_at <= $3
              returning epoch",
@@ -76,7 +77,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let expires_at = now_ms.saturating_add(ttl_ms);
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         check(&mut tx, connection, epoch).await?;
         sqlx::query("update leases set expires_at = $1 where connection = $2")
             .bind(expires_at)
@@ -93,7 +94,7 @@ impl Store {
 
     /// Gives the lease back. Success also where it was lost meanwhile: nothing is left to give.
     pub async fn release(&self, connection: &ConnectionId, epoch: Epoch) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         sqlx::query("update leases set holder = null where connection = $1 and epoch = $2")
             .bind(connection.as_str())
             .bind(stored(epoch.0))
@@ -140,13 +141,11 @@ impl Store {
     }
 }
 
-/// Refuses with `Fenced` unless the lease is held under exactly this epoch. An expired lease that
-/// nobody took still counts: nobody else can have written.
+/// Refuses with `Fenced` unless the lease is held under exactly this epoch, and keeps it so until the end of the
+/// transaction. An expired lease that nobody took still counts: nobody else can have written.
 pub(crate) async fn check(tx: &mut AnyConnection, connection: &ConnectionId, epoch: Epoch) -> Result<(), StoreError> {
-    let row = sqlx::query("select epoch, holder from leases where connection = $1")
-        .bind(connection.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
+    let select = format!("select epoch, holder from leases where connection = $1{}", lock::clause(tx, Lock::Change));
+    let row = sqlx::query(AssertSqlSafe(select)).bind(connection.as_str()).fetch_optional(&mut *tx).await?;
     let current = match &row {
         Some(row) => Epoch(counter(row.try_get("epoch")?)),
         None => Epoch(0),

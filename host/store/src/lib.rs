@@ -24,6 +24,7 @@ mod hooks;
 mod ids;
 mod leases;
 mod limits;
+mod lock;
 mod logs;
 mod notifiers;
 mod open;
@@ -35,10 +36,12 @@ mod schemas;
 mod secrets;
 mod slots;
 mod sources;
+mod takeover;
 mod tokens;
 mod totals;
 mod versions;
 mod waiting;
+mod workers;
 mod workspaces;
 
 pub use alerts::{AlertPage, AlertRow};
@@ -54,11 +57,11 @@ pub use ids::run_id;
 pub use leases::LeaseRow;
 pub use limits::{
     MAX_BATCHES_REPLAYED, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_NOTIFIERS, MAX_PAGE,
-    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS, MAX_TOKENS,
+    MAX_PENDING_DELIVERIES, MAX_PLUGIN_VERSIONS, MAX_TOKENS, SERVER_CONNECTIONS,
 };
 pub use logs::{LogFilter, LogLevel, LogLine, LogRow};
 pub use notifiers::NotifierRow;
-pub use open::Store;
+pub use open::{ServerSettings, Store};
 pub use plugins::PluginRow;
 pub use positions::PositionEdit;
 pub use runs::{NewRun, RunKind, RunOutcome, RunPage, RunRow, RunStatus, Trigger};
@@ -69,4 +72,5 @@ pub use tokens::TokenRow;
 pub use totals::{Backlog, ConnectionTotals, StreamDay, StreamTotals};
 pub use versions::{Activated, PluginStanding, VersionRow};
 pub use waiting::WaitingRun;
+pub use workers::{WorkerRow, WorkerStanding};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};

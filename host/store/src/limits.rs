@@ -29,8 +29,24 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reading connections of one process.
 pub(crate) const MAX_READERS: u32 = 4;
 
-/// Connections of one process to a PostgreSQL database.
-pub(crate) const MAX_SERVER_CONNECTIONS: u32 = 10;
+/// Connections of one process to a PostgreSQL database, unless the operator says otherwise.
+pub const SERVER_CONNECTIONS: u32 = 10;
+
+/// Longest statement on a PostgreSQL database.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest pause inside of a transaction on a PostgreSQL database: after that its process is cut off or stopped, and others
+/// wait for its locks. Ours go from one statement to the next without a pause.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest wait for a row that another process has locked on a PostgreSQL database.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takeovers of a sync in a row without a committed batch: after them it waits for the next trigger.
+pub(crate) const MAX_TAKEOVERS_WITHOUT_PROGRESS: i64 = 5;
+
+/// Log lines stored by one statement; SQLite takes 32766 values.
+pub(crate) const LOG_LINES_PER_INSERT: usize = 500;
 
 /// How often opening is tried while another process creates or migrates the same file.
 pub(crate) const OPEN_ATTEMPTS: u32 = 100;

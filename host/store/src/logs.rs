@@ -1,13 +1,14 @@
 //! Table `logs`: what runs said, bounded per run.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use thimble_record::RunId;
 
 use crate::{
     Store, StoreError,
     columns::{parse_word, word},
-    limits::{MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE},
+    limits::{LOG_LINES_PER_INSERT, MAX_LOG_LINES_PER_RUN, MAX_LOG_MESSAGE_BYTES, MAX_PAGE},
+    lock::{self, Lock},
 };
 
 /// Level of a log line.
@@ -71,35 +72,25 @@ impl Store {
         if lines.is_empty() {
             return Ok(0);
         }
-        let mut tx = self.write().await?;
-        let last: Option<i64> = sqlx::query_scalar(
-            "select coalesce((select max(seq) from logs where run = $1), 0) from runs where id = $1",
-        )
-        .bind(&run.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let last = last.ok_or_else(|| StoreError::not_found("run", &run.0))?;
-        let mut dropped = 0;
-        for (line, seq) in lines.iter().zip(last + 1..) {
-            if seq > MAX_LOG_LINES_PER_RUN {
-                dropped += 1;
-                continue;
-            }
-            let full = seq == MAX_LOG_LINES_PER_RUN;
-            let message = if full { "the log of this run is full; later lines are dropped" } else { &line.message };
-            sqlx::query("insert into logs (run, seq, at, level, source, message) values ($1, $2, $3, $4, $5, $6)")
-                .bind(&run.0)
-                .bind(seq)
-                .bind(line.at)
-                .bind(word(if full { &LogLevel::Warn } else { &line.level }))
-                .bind(if full { "host" } else { &line.source })
-                .bind(&message[..message.floor_char_boundary(MAX_LOG_MESSAGE_BYTES)])
-                .execute(&mut *tx)
-                .await?;
-            dropped += u64::from(full);
+        let mut tx = self.write_soon().await?;
+        // Two that append count on from one another.
+        if !lock::row(&mut tx, "runs", "id", &run.0, Lock::Change).await? {
+            return Err(StoreError::not_found("run", &run.0));
+        }
+        let last: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from logs where run = $1")
+            .bind(&run.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        let room = usize::try_from(MAX_LOG_LINES_PER_RUN - last).unwrap_or(0);
+        let kept = &lines[..lines.len().min(room)];
+        let mut seq = last;
+        for chunk in kept.chunks(LOG_LINES_PER_INSERT) {
+            seq = insert(&mut tx, run, seq, chunk).await?;
         }
         tx.commit().await?;
-        Ok(dropped)
+        // The last line that fits says that the rest is dropped, in the place of its own message.
+        let replaced = usize::from(!kept.is_empty() && kept.len() == room);
+        Ok((lines.len() - kept.len() + replaced) as u64)
     }
 
     /// Lines of a run after line `after` (0 for all), oldest first, at most [`MAX_PAGE`].
@@ -156,4 +147,33 @@ impl Store {
         tx.commit().await?;
         Ok(done.rows_affected())
     }
+}
+
+/// Adds lines after number `last` by one statement, and answers the number of the last of them.
+async fn insert(tx: &mut AnyConnection, run: &RunId, last: i64, lines: &[LogLine]) -> Result<i64, StoreError> {
+    const COLUMNS: usize = 6;
+    let row = |index: usize| {
+        let first = index * COLUMNS;
+        let marks: Vec<_> = (1..=COLUMNS).map(|column| format!("${}", first + column)).collect();
+        format!("({})", marks.join(", "))
+    };
+    let rows: Vec<_> = (0..lines.len()).map(row).collect();
+    let insert = format!("insert into logs (run, seq, at, level, source, message) values {}", rows.join(", "));
+    let mut query = sqlx::query(AssertSqlSafe(insert));
+    let mut seq = last;
+    for line in lines {
+        seq += 1;
+        let full = seq == MAX_LOG_LINES_PER_RUN;
+        let message = if full { "the log of this run is full; later lines are dropped" } else { &line.message };
+        query = query
+            .bind(&run.0)
+            .bind(seq)
+            .bind(line.at)
+            .bind(word(if full { &LogLevel::Warn } else { &line.level }))
+            .bind(if full { "host" } else { &line.source })
+            // PostgreSQL keeps no text with this character.
+            .bind(message[..message.floor_char_boundary(MAX_LOG_MESSAGE_BYTES)].replace('\0', "\u{fffd}"));
+    }
+    query.execute(tx).await?;
+    Ok(seq)
 }

@@ -8,7 +8,7 @@ use crate::{
     columns::{json, parse_column},
     error::refuse_changed,
     limits::{MAX_NOTIFIERS, MAX_PAGE},
-    workspaces,
+    lock, workspaces,
 };
 
 /// A notifier.
@@ -85,6 +85,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
+        lock::name(&mut tx, "notifier", &notifier.name).await?;
         workspaces::refuse_unknown(&mut tx, &notifier.workspace).await?;
         let select = format!("select version from notifiers where name = $1{}", self.for_update());
         let stored: Option<i64> =

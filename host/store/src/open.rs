@@ -1,16 +1,20 @@
 //! Opens the database, SQLite or PostgreSQL, and hands out transactions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::{
-    Any, AnyPool, Transaction,
+    Any, AnyConnection, AnyPool, Connection, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
 };
+use url::Url;
 
 use crate::{
     StoreError,
-    limits::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, MAX_READERS, MAX_SERVER_CONNECTIONS, OPEN_ATTEMPTS, OPEN_PAUSE},
+    limits::{
+        ACQUIRE_TIMEOUT, BUSY_TIMEOUT, IDLE_TIMEOUT, LOCK_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE,
+        SERVER_CONNECTIONS, STATEMENT_TIMEOUT,
+    },
 };
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -23,6 +27,45 @@ pub(crate) enum Kind {
     Postgres,
 }
 
+/// A PostgreSQL database, and how it is reached. Holds a password: never shown.
+#[derive(Clone)]
+pub struct ServerSettings {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`.
+    pub url: String,
+    /// Outranks one in the URL.
+    pub password: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of this process.
+    pub max_connections: u32,
+}
+
+impl ServerSettings {
+    /// The defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), password: None, ca_file: None, max_connections: SERVER_CONNECTIONS }
+    }
+
+    fn url(&self) -> Result<Url, StoreError> {
+        let wrong = |what: &str| StoreError::conflict(format!("the control database's URL {what}"));
+        let mut url: Url = self.url.parse().map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(wrong("must begin with postgres://"));
+        }
+        if let Some(password) = &self.password {
+            // The URL's own escaping leaves `%` alone, which the driver would take for an escape.
+            let escaped: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            url.set_password(Some(&escaped)).map_err(|()| wrong("names no host for the password"))?;
+        }
+        if let Some(file) = &self.ca_file {
+            let file = file.to_str().ok_or_else(|| wrong("cannot go with a ca_file whose name is not UTF-8"))?;
+            url.query_pairs_mut().append_pair("sslrootcert", file);
+        }
+        Ok(url)
+    }
+}
+
 /// The control database. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Store {
@@ -30,6 +73,7 @@ pub struct Store {
     pub(crate) reader: AnyPool,
     kind: Kind,
     place: String,
+    options: AnyConnectOptions,
 }
 
 impl std::fmt::Debug for Store {
@@ -52,27 +96,31 @@ impl Store {
         let url = url.as_str().replacen("file:", "sqlite:", 1);
         let options: AnyConnectOptions = url.parse()?;
         let writer = sqlite_pool(1, false).connect_lazy_with(options.clone());
-        let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options);
-        let store = Self { writer, reader, kind: Kind::Sqlite, place: path.display().to_string() };
+        let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options.clone());
+        let place = path.display().to_string();
+        let store = Self { writer, reader, kind: Kind::Sqlite, place, options };
         store.bring_up_to_date().await?;
         Ok(store)
     }
 
-    /// Connects to a PostgreSQL database by its URL and brings it to this version's layout.
+    /// Connects to a PostgreSQL database and brings it to this version's layout.
     ///
     /// Safe to call from several processes at once. Errors: `Unavailable` where it does not answer, `Layout` where a
-    /// newer version wrote it.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+    /// newer version wrote it, `Conflict` where the URL cannot be used.
+    pub async fn connect(settings: &ServerSettings) -> Result<Self, StoreError> {
         install_default_drivers();
-        let options: AnyConnectOptions = url.parse()?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(MAX_SERVER_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
-        let place = url.rsplit_once('@').map_or("PostgreSQL", |(_, place)| place).to_owned();
-        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place };
+        let url = settings.url()?;
+        let place = format!("{}{}", url.host_str().unwrap_or("localhost"), url.path());
+        let options: AnyConnectOptions = url.as_str().parse()?;
+        let pool = server_pool(settings.max_connections).connect_lazy_with(options.clone());
+        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place, options };
         store.bring_up_to_date().await?;
         Ok(store)
+    }
+
+    /// Whether other hosts can reach it.
+    pub fn is_shared(&self) -> bool {
+        self.kind == Kind::Postgres
     }
 
     /// Path of the file, or host and name of the database.
@@ -86,6 +134,15 @@ impl Store {
         Ok(())
     }
 
+    /// The database's own clock in milliseconds since the epoch; `None` where it has none but this machine's.
+    pub async fn clock_ms(&self) -> Result<Option<i64>, StoreError> {
+        if self.kind == Kind::Sqlite {
+            return Ok(None);
+        }
+        let now = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000)::bigint");
+        Ok(Some(now.fetch_one(&self.reader).await?))
+    }
+
     /// Closes the connections; the last process to do so folds SQLite's write-ahead log into the file.
     pub async fn close(&self) {
         self.reader.close().await;
@@ -96,7 +153,20 @@ impl Store {
     /// the same time, so that every change is guarded by a condition, a unique index or [`Store::for_update`].
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Any>, StoreError> {
         Ok(match self.kind {
-            Kind::Sqlite => self.writer.begin_with("begin immediate").await?,
+            Kind::Sqlite => self.writer.begin_with("pragma synchronous = full; begin immediate").await?,
+            Kind::Postgres => self.writer.begin().await?,
+        })
+    }
+
+    /// A transaction whose commit does not wait for the disk on SQLite: for who runs what, what is due, and log lines.
+    ///
+    /// What it writes stands in the write-ahead log behind everything before it and is read by everybody at once; it survives
+    /// the end of any process. It reaches the disk with the next commit that waits, such as that of any sealed batch, or within
+    /// seconds. So a power failure can only undo the latest such changes, all of which are followed by no sealed batch: a slot
+    /// or a run of which nothing had come yet begins again, and a run that had ended counts as interrupted.
+    pub(crate) async fn write_soon(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        Ok(match self.kind {
+            Kind::Sqlite => self.writer.begin_with("pragma synchronous = normal; begin immediate").await?,
             Kind::Postgres => self.writer.begin().await?,
         })
     }
@@ -105,7 +175,7 @@ impl Store {
     pub(crate) fn for_update(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "",
-            Kind::Postgres => " for update",
+            Kind::Postgres => " for no key update",
         }
     }
 
@@ -113,7 +183,7 @@ impl Store {
     pub(crate) fn for_update_skipping(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "",
-            Kind::Postgres => " for update skip locked",
+            Kind::Postgres => " for no key update skip locked",
         }
     }
 
@@ -133,15 +203,39 @@ impl Store {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let migrations = match self.kind {
-            Kind::Sqlite => &SQLITE_MIGRATIONS,
-            Kind::Postgres => &POSTGRES_MIGRATIONS,
+        let migrated = match self.kind {
+            Kind::Sqlite => {
+                let mut connection = self.writer.acquire().await?;
+                SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
+            }
+            // A connection of its own, without limits of time: what it locks is free when it ends, however it ends.
+            Kind::Postgres => {
+                let connecting = AnyConnection::connect_with(&self.options);
+                let connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connecting).await;
+                let mut connection = connection.map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
+                let migrated = POSTGRES_MIGRATIONS.run_direct(None, &mut connection, false).await;
+                // It says goodbye; nothing depends on it.
+                let _ = connection.close().await;
+                migrated
+            }
         };
-        migrations
-            .run(&self.writer)
-            .await
-            .map_err(|source| StoreError::Layout { path: self.place.clone(), source: Box::new(source) })
+        migrated.map_err(|source| StoreError::Layout { path: self.place.clone(), source: Box::new(source) })
     }
+}
+
+fn server_pool(max: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(|connection, _| {
+        Box::pin(async move {
+            let (statement, lock) = (STATEMENT_TIMEOUT.as_millis(), LOCK_TIMEOUT.as_millis());
+            let idle = IDLE_TIMEOUT.as_millis();
+            let settings = format!(
+                "set statement_timeout = {statement}; set lock_timeout = {lock};
+                 set idle_in_transaction_session_timeout = {idle};"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(connection).await?;
+            Ok(())
+        })
+    })
 }
 
 fn sqlite_pool(max: u32, read_only: bool) -> AnyPoolOptions {
@@ -183,6 +277,9 @@ fn passes(error: &StoreError) -> bool {
     };
     cause.as_database_error().is_some_and(|cause| {
         let message = cause.message();
-        message.contains("locked") || message.contains("already exists") || cause.is_unique_violation()
+        message.contains("locked")
+            || message.contains("already exists")
+            || message.contains("duplicate column")
+            || cause.is_unique_violation()
     })
 }

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use crate::{
     Store, StoreError,
     columns::{json, parse_column},
+    lock::{self, Lock},
     slots, versions,
 };
 
@@ -68,6 +69,7 @@ impl Store {
     /// Removes a plugin and its grants, and answers what it was. `InUse` where a connection uses it.
     pub async fn remove_plugin(&self, name: &str) -> Result<PluginRow, StoreError> {
         let mut tx = self.write().await?;
+        lock::row(&mut tx, "plugins", "name", name, Lock::Delete).await?;
         let user: Option<String> =
             sqlx::query_scalar("select id from connections where plugin = $1 order by id limit 1")
                 .bind(name)

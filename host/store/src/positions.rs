@@ -2,13 +2,14 @@
 //! operator's pending corrections. The destination decides; the mirror only follows.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thimble_record::{BatchSeq, ConnectionId, Epoch, Position};
 
 use crate::{
     Store, StoreError, checkpoints,
     columns::{counter, json, parse_column, stored},
     leases,
+    lock::{self, Lock},
 };
 
 /// A correction of the position that waits for the next sync to commit it to the destination.
@@ -123,23 +124,23 @@ impl Store {
 }
 
 async fn refuse_unless_idle(tx: &mut AnyConnection, connection: &ConnectionId, now_ms: i64) -> Result<(), StoreError> {
-    let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = $1")
+    // Locked until the end: whoever takes it now reads the edit.
+    let select = format!(
+        "select holder from leases where connection = $1 and holder is not null and expires_at > $2{}",
+        lock::clause(tx, Lock::Change)
+    );
+    let holder: Option<String> = sqlx::query_scalar(AssertSqlSafe(select))
         .bind(connection.as_str())
+        .bind(now_ms)
         .fetch_optional(&mut *tx)
         .await?;
-    if known.is_none() {
-        return Err(StoreError::not_found("connection", connection.as_str()));
+    if let Some(by) = holder {
+        return Err(StoreError::InUse { what: "connection", name: connection.to_string(), by });
     }
-    let holder: Option<String> = sqlx::query_scalar(
-        "select holder from leases where connection = $1 and holder is not null and expires_at > $2",
-    )
-    .bind(connection.as_str())
-    .bind(now_ms)
-    .fetch_optional(&mut *tx)
-    .await?;
-    match holder {
-        Some(by) => Err(StoreError::InUse { what: "connection", name: connection.to_string(), by }),
-        None => Ok(()),
+    // Two edits come one after the other.
+    match lock::row(tx, "connections", "id", connection.as_str(), Lock::Change).await? {
+        true => Ok(()),
+        false => Err(StoreError::not_found("connection", connection.as_str())),
     }
 }
 

@@ -13,8 +13,9 @@ use crate::{
     columns::{json, stored, word},
     ids::new_run_id,
     limits::MAX_PAGE,
+    lock::{self, Lock},
     runs::from_row,
-    totals,
+    takeover, totals,
 };
 
 impl Store {
@@ -49,7 +50,7 @@ impl Store {
         if waiting.is_none() {
             return Ok(None);
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let next = format!(
             "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
              where id = (select id from runs where status = 'queued' and (not_before is null or not_before <= $2)
@@ -69,7 +70,7 @@ impl Store {
 
     /// Claims one queued run by name. `Conflict` where somebody else claimed or cancelled it.
     pub async fn begin(&self, run: &RunId, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let row = sqlx::query(
             "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
              where id = $4 and status = 'queued' returning *",
@@ -89,7 +90,7 @@ impl Store {
     /// Says that a running run is alive, and answers whether somebody asked for it to stop.
     /// `Conflict` where it is no longer running (it was interrupted, for one): stop.
     pub async fn heartbeat(&self, run: &RunId, ttl_ms: i64, now_ms: i64) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let cancel: Option<i64> = sqlx::query_scalar(
             "update runs set expires_at = $1 where id = $2 and status = 'running' returning cancel_requested",
         )
@@ -104,7 +105,7 @@ impl Store {
 
     /// Stores the progress of a running run. `Conflict` where it is not running.
     pub async fn progress(&self, run: &RunId, report: &Value) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let done = sqlx::query("update runs set report = $1 where id = $2 and status = 'running'")
             .bind(json(report))
             .bind(&run.0)
@@ -118,7 +119,7 @@ impl Store {
 
     /// Notes the epoch that a sync works under.
     pub async fn set_run_epoch(&self, run: &RunId, epoch: Epoch) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let done = sqlx::query("update runs set epoch = $1 where id = $2 and status = 'running'")
             .bind(stored(epoch.0))
             .bind(&run.0)
@@ -135,7 +136,7 @@ impl Store {
         if !outcome.status.finished() {
             return Err(StoreError::conflict(format!("run {run} cannot end as {:?}", outcome.status)));
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let row = sqlx::query(
             "update runs set status = $1, finished_at = $2, report = $3, failure = $4, expires_at = null
              where id = $5 and status = 'running' returning *",
@@ -178,7 +179,8 @@ impl Store {
         Ok(asked)
     }
 
-    /// Turns running runs that expired into Interrupted ones and answers them.
+    /// Turns running runs that expired into Interrupted ones and answers them. A sync of the queue is queued again at
+    /// once, in the same transaction.
     pub async fn interrupt_expired(&self, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
         let dead: Option<i64> =
             sqlx::query_scalar("select 1 from runs where status = 'running' and expires_at <= $1 limit 1")
@@ -188,42 +190,89 @@ impl Store {
         if dead.is_none() {
             return Ok(Vec::new());
         }
-        let mut tx = self.write().await?;
-        let rows = sqlx::query(
-            "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2
-             where status = 'running' and expires_at <= $1 returning *",
+        // One transaction each: what many lock in any order may stop one another.
+        let expired = sqlx::query(
+            "select id, connection from runs where status = 'running' and expires_at <= $1 order by id limit $2",
         )
         .bind(now_ms)
-        .bind(json(&interrupted()))
-        .fetch_all(&mut *tx)
+        .bind(i64::from(MAX_PAGE))
+        .fetch_all(&self.reader)
         .await?;
-        let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
-        for run in &ended {
-            totals::run_ended(&mut tx, run, now_ms).await?;
+        let mut ended = Vec::new();
+        for row in expired {
+            let (id, connection): (String, Option<String>) = (row.try_get("id")?, row.try_get("connection")?);
+            ended.extend(self.interrupt(&id, connection.as_deref(), now_ms).await?);
         }
-        tx.commit().await?;
         Ok(ended)
     }
 
-    /// For a caller that knows a holder to be dead (its process is gone): its running runs become Interrupted and its
-    /// leases free at once. Answers the runs.
-    pub async fn expire_holder(&self, holder: &str, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
+    /// `None` where it was heard of meanwhile, or another process had it first.
+    async fn interrupt(&self, id: &str, connection: Option<&str>, now_ms: i64) -> Result<Option<RunRow>, StoreError> {
         let mut tx = self.write().await?;
-        let rows = sqlx::query(
+        if let Some(connection) = connection {
+            lock::row(&mut tx, "leases", "connection", connection, Lock::Change).await?;
+            lock::row(&mut tx, "connections", "id", connection, Lock::Change).await?;
+        }
+        let row = sqlx::query(
             "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2
-             where status = 'running' and holder = $3 returning *",
+             where id = $3 and status = 'running' and expires_at <= $1 returning *",
         )
         .bind(now_ms)
         .bind(json(&interrupted()))
-        .bind(holder)
-        .fetch_all(&mut *tx)
+        .bind(id)
+        .fetch_optional(&mut *tx)
         .await?;
-        let ended = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
-        for run in &ended {
-            totals::run_ended(&mut tx, run, now_ms).await?;
+        let Some(row) = row else { return Ok(None) };
+        let ended = from_row(&row)?;
+        totals::run_ended(&mut tx, &ended, now_ms).await?;
+        if let (Some(connection), Some(holder)) = (connection, &ended.holder) {
+            free_lease(&mut tx, connection, holder).await?;
         }
-        sqlx::query("update leases set holder = null where holder = $1").bind(holder).execute(&mut *tx).await?;
+        takeover::take_over(&mut tx, &ended, now_ms).await?;
         tx.commit().await?;
+        Ok(Some(ended))
+    }
+
+    /// For a caller that knows a holder to be dead (its process is gone): its running runs become Interrupted and its
+    /// leases free at once. Answers the runs; none of them is queued again.
+    pub async fn expire_holder(&self, holder: &str, now_ms: i64) -> Result<Vec<RunRow>, StoreError> {
+        let mut ended = Vec::new();
+        let runs: Vec<String> = sqlx::query_scalar("select id from runs where status = 'running' and holder = $1")
+            .bind(holder)
+            .fetch_all(&self.reader)
+            .await?;
+        for run in runs {
+            let mut tx = self.write().await?;
+            let row = sqlx::query(
+                "update runs set status = 'interrupted', finished_at = $1, expires_at = null, failure = $2
+                 where id = $3 and status = 'running' and holder = $4 returning *",
+            )
+            .bind(now_ms)
+            .bind(json(&interrupted()))
+            .bind(run)
+            .bind(holder)
+            .fetch_optional(&mut *tx)
+            .await?;
+            if let Some(row) = row {
+                let run = from_row(&row)?;
+                totals::run_ended(&mut tx, &run, now_ms).await?;
+                ended.push(run);
+            }
+            tx.commit().await?;
+        }
+        let leases: Vec<String> = sqlx::query_scalar("select connection from leases where holder = $1")
+            .bind(holder)
+            .fetch_all(&self.reader)
+            .await?;
+        for connection in leases {
+            let mut tx = self.write().await?;
+            sqlx::query("update leases set holder = null where connection = $1 and holder = $2")
+                .bind(connection)
+                .bind(holder)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+        }
         Ok(ended)
     }
 
@@ -261,23 +310,24 @@ fn interrupted() -> Failure {
     )
 }
 
+/// Queues a run, or starts it for a holder.
 pub(crate) async fn insert(
     tx: &mut AnyConnection,
     run: &NewRun,
     claim: Option<(&str, i64)>,
     now_ms: i64,
 ) -> Result<RunRow, StoreError> {
-    if let Some(connection) = &run.connection {
-        let known: Option<i64> = sqlx::query_scalar("select 1 from connections where id = $1")
-            .bind(connection.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        if known.is_none() {
-            return Err(StoreError::not_found("connection", connection.as_str()));
-        }
-        if run.kind == RunKind::Sync {
-            make_way(tx, connection.as_str(), claim.map(|(holder, _)| holder), run.trigger, now_ms).await?;
-        }
+    if let Some(connection) = run.connection.as_ref().filter(|_| run.kind == RunKind::Sync) {
+        lock::row(tx, "leases", "connection", connection.as_str(), Lock::Change).await?;
+    }
+    // Locked: the runs of a connection are queued one after the other, and it does not go away meanwhile.
+    if let Some(connection) = &run.connection
+        && !lock::row(tx, "connections", "id", connection.as_str(), Lock::Change).await?
+    {
+        return Err(StoreError::not_found("connection", connection.as_str()));
+    }
+    if let Some(connection) = run.connection.as_ref().filter(|_| run.kind == RunKind::Sync) {
+        make_way(tx, connection.as_str(), claim.map(|(holder, _)| holder), run.trigger, now_ms).await?;
     }
     let status = if claim.is_some() { RunStatus::Running } else { RunStatus::Queued };
     let row = sqlx::query(
@@ -321,13 +371,12 @@ async fn make_way(
     trigger: Trigger,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let row = sqlx::query(
+    let select = format!(
         "select id, status, holder, expires_at, run_trigger, not_before from runs
-         where connection = $1 and kind = 'sync' and status in ('queued', 'running')",
-    )
-    .bind(connection)
-    .fetch_optional(&mut *tx)
-    .await?;
+         where connection = $1 and kind = 'sync' and status in ('queued', 'running'){}",
+        lock::clause(tx, Lock::Change)
+    );
+    let row = sqlx::query(AssertSqlSafe(select)).bind(connection).fetch_optional(&mut *tx).await?;
     let Some(row) = row else { return Ok(()) };
     let run: String = row.try_get("id")?;
     let running = row.try_get::<&str, _>("status")? == "running";
@@ -342,7 +391,8 @@ async fn make_way(
             .await?;
         return Ok(());
     }
-    let own = holder.is_some() && row.try_get::<Option<&str>, _>("holder")? == holder;
+    let held_by: Option<String> = row.try_get("holder")?;
+    let own = holder.is_some() && held_by.as_deref() == holder;
     if !(running && (expired || own)) {
         return Err(StoreError::AlreadyRunning { connection: connection.into(), run: RunId(run) });
     }
@@ -354,6 +404,20 @@ async fn make_way(
     .bind(run)
     .execute(&mut *tx)
     .await?;
+    match held_by {
+        Some(dead) => free_lease(tx, connection, &dead).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes the lease from whoever executed a run that was ended: it may have been taken after the run was last heard of, and
+/// the next one must not wait for its end. Its owner is fenced.
+async fn free_lease(tx: &mut AnyConnection, connection: &str, holder: &str) -> Result<(), StoreError> {
+    sqlx::query("update leases set holder = null where connection = $1 and holder = $2")
+        .bind(connection)
+        .bind(holder)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

@@ -137,7 +137,7 @@ impl Store {
     /// Makes a connection's slots those of its schedules. One whose schedule is as before goes on where it stood; one that
     /// rested while the connection was paused remembers until when. Answers false where the connection changed meanwhile.
     pub async fn put_slots(&self, of: &Unscheduled, slots: &[NewSlot], now_ms: i64) -> Result<bool, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let current = sqlx::query("update connections set scheduled_version = $1 where id = $2 and version = $1")
             .bind(of.version)
             .bind(of.connection.as_str())
@@ -228,7 +228,7 @@ impl Store {
     /// Carries out what was decided upon, each claim whole or not at all, in their order. Two processes that decided upon the
     /// same slots never both succeed.
     pub async fn claim_slots(&self, claims: &[SlotClaim], now_ms: i64) -> Result<Vec<Claimed>, StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let mut done = Vec::with_capacity(claims.len());
         for claim in claims {
             // A savepoint: on PostgreSQL a refused row would otherwise end the whole transaction.

@@ -9,6 +9,7 @@ use crate::{
     columns::{json, parse_column, parse_optional},
     error::refuse_changed,
     limits::MAX_PAGE,
+    lock::{self, Lock},
     slots, workspaces,
 };
 
@@ -50,11 +51,10 @@ impl Store {
     /// where its plugin or workspace is unknown, `Changed` where `expected` is not the stored version (0: none).
     pub async fn put_source(&self, source: &SourceRow, expected: Option<i64>, now_ms: i64) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
-        let known: Option<i64> = sqlx::query_scalar("select 1 from plugins where name = $1")
-            .bind(&source.plugin)
-            .fetch_optional(&mut *tx)
-            .await?;
-        known.ok_or_else(|| StoreError::not_found("plugin", &source.plugin))?;
+        lock::name(&mut tx, "source", &source.name).await?;
+        if !lock::row(&mut tx, "plugins", "name", &source.plugin, Lock::Reference).await? {
+            return Err(StoreError::not_found("plugin", &source.plugin));
+        }
         workspaces::refuse_unknown(&mut tx, &source.workspace).await?;
         let select = format!("select version from sources where name = $1{}", self.for_update());
         let stored: Option<i64> =
@@ -113,6 +113,7 @@ impl Store {
     /// Deletes a source. `InUse` where a connection uses it.
     pub async fn delete_source(&self, name: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        lock::row(&mut tx, "sources", "name", name, Lock::Delete).await?;
         let user: Option<String> =
             sqlx::query_scalar("select id from connections where source = $1 order by id limit 1")
                 .bind(name)

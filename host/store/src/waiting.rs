@@ -54,8 +54,11 @@ impl Store {
         if runs.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let mut begun = Vec::with_capacity(runs.len());
+        // In one order in all processes, so that two that claim the same runs do not wait for each other.
+        let mut runs = runs.to_vec();
+        runs.sort();
         for run in runs {
             let row = sqlx::query(
                 "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
@@ -78,7 +81,7 @@ impl Store {
         if runs.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         let mut to_stop = Vec::new();
         for run in runs {
             let cancel: Option<i64> = sqlx::query_scalar(
@@ -118,7 +121,7 @@ impl Store {
 
     /// Notes that a running run exceeded the duration allowed: when it ends cancelled, it counts as failed for that.
     pub async fn note_overrun(&self, run: &RunId, limit_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_soon().await?;
         sqlx::query("update runs set overran_ms = $1 where id = $2 and status = 'running'")
             .bind(limit_ms)
             .bind(&run.0)

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::{Store, StoreError, error::is_unique};
+use crate::{
+    Store, StoreError,
+    error::is_unique,
+    lock::{self, Lock},
+};
 
 /// The workspace that exists from the start.
 pub const DEFAULT_WORKSPACE: &str = "default";
@@ -83,7 +87,8 @@ impl Store {
 }
 
 pub(crate) async fn refuse_unknown(tx: &mut AnyConnection, workspace: &str) -> Result<(), StoreError> {
-    let known: Option<i64> =
-        sqlx::query_scalar("select 1 from workspaces where id = $1").bind(workspace).fetch_optional(tx).await?;
-    known.map(|_| ()).ok_or_else(|| StoreError::not_found("workspace", workspace))
+    match lock::row(tx, "workspaces", "id", workspace, Lock::Reference).await? {
+        true => Ok(()),
+        false => Err(StoreError::not_found("workspace", workspace)),
+    }
 }

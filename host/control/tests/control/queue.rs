@@ -71,7 +71,8 @@ async fn the_run_of_a_dead_process_is_interrupted_and_a_living_one_is_kept() {
         let time = time.clone();
         Arc::new(move || time.load(Ordering::SeqCst))
     };
-    let settings = ReconcileSettings { heartbeat: Duration::from_millis(10), clock, ..quick() };
+    let (heartbeat, ttl) = (Duration::from_millis(10), Duration::from_secs(10));
+    let settings = ReconcileSettings { heartbeat, ttl, clock, ..quick() };
     let server = with(settings).await;
     let dead = server.store.start(&check(), "elsewhere", 10_000, 1_000_000).await.unwrap();
     let alive = server.start("flights", "check", "hold").await;

@@ -258,6 +258,7 @@ impl Server {
             (Signals::default(), CancellationToken::new(), CancellationToken::new());
         let rotation = Ring::new();
         let settings = ControlSettings {
+            shared_uploads: None,
             store: store.clone(),
             keys: rotation.keys(),
             rotation: rotation.clone(),
@@ -269,6 +270,7 @@ impl Server {
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
             destination_kinds: Arc::new(Nowhere),
+            packages: None,
             shutdown: shutdown.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
 //! One file per command. A command reads its arguments, calls the crate that does the work, and shows the result.
 
+pub mod apply;
 pub mod backfill;
 pub mod build;
 pub mod check;
@@ -8,10 +9,12 @@ pub mod config;
 pub mod connection;
 pub mod demo_api;
 pub mod discover;
+pub mod import;
 pub mod key;
 pub mod new;
 pub mod plugin;
 pub mod read;
+pub mod registry;
 pub mod rejects;
 pub mod replay;
 pub mod runs;
@@ -21,6 +24,8 @@ pub mod sync;
 pub mod tables;
 pub mod token;
 pub mod version;
+pub mod worker;
+pub mod workers;
 
 mod execute;
 mod permissions;
@@ -39,8 +44,12 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
     match command {
         Command::CompilePlugin => return Ok(thimble_plugin::compile_child_main()),
         Command::Serve(arguments) => serve::run(&arguments, global, output),
+        Command::Worker(arguments) => worker::run(&arguments, global, output),
+        Command::Workers(arguments) => workers::run(&arguments, global, output),
         Command::Plugin(command) => plugin::run(command, global, output),
         Command::Connection(command) => connection::run(command, global, output),
+        Command::Apply(arguments) => apply::run(&arguments, global, output),
+        Command::Import(arguments) => import::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, global, output),
         Command::Discover(arguments) => discover::run(&arguments, global, output),
         Command::Sync(arguments) => sync::run(arguments, global, output),
@@ -56,6 +65,7 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::DemoApi(arguments) => demo_api::run(&arguments, output),
         Command::Token(command) => token::run(command, global, output),
         Command::Key(command) => key::run(&command, global, output),
+        Command::Registry(command) => registry::run(command, global, output),
         Command::Config(command) => config::run(&command, global, output),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Version => version::run(output),

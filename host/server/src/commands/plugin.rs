@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use thimble_pipeline::{Activate, InstalledVersion};
 use thimble_plugin::egress::check_host;
-use thimble_store::{PluginRow, Store};
+use thimble_store::{Activated, PluginRow, Store};
 
 use super::permissions;
 use crate::{
@@ -88,7 +89,7 @@ fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> 
     let output = context.output;
     runtime(context.threads())?.block_on(async {
         let worker = wiring::wire(context).await?.worker;
-        let plugin = worker.install(&wasm).await?;
+        let InstalledVersion { plugin, activated, .. } = worker.install(&wasm, Activate::Always).await?;
         let asked = permissions::of(&plugin)?;
         let before = worker.store.grants(&plugin.name).await?;
         if output.is_text() {
@@ -106,8 +107,11 @@ fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> 
         let detail = json!({ "version": plugin.version, "digest": plugin.digest, "granted": agreed });
         worker.store.append_audit("cli", "plugin.install", &plugin.name, &detail, now_ms()).await?;
         let grants = worker.store.grants(&plugin.name).await?;
-        let document = json!({ "plugin": plugin, "grants": grants });
+        let document = json!({ "plugin": plugin, "grants": grants, "activated": activated });
         output.show(&document, |out| {
+            if activated == Activated::Pinned {
+                writeln!(out, "\n{} is pinned to another version: runs do not use this one yet", plugin.name)?;
+            }
             if missing.is_empty() || agreed {
                 return writeln!(
                     out,

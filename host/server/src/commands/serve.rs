@@ -1,30 +1,29 @@
 //! `thimble serve`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use thimble_control::{ControlSettings, Executor, ReconcileSettings, Rejects, Retention, Signals};
+use thimble_control::{ControlSettings, Packages, ReconcileSettings, Rejects, Signals};
 use thimble_pipeline::Worker;
 use thimble_record::{ConnectionId, Failure, RejectedRow};
-use thimble_store::{RunKind, RunRow};
 use tokio_util::sync::CancellationToken;
 
 use super::stop;
 use crate::{
     cli::Global,
-    config::{Config, Workers},
     connection_config::Sealer,
     connections,
     context::{Context, now_ms, runtime},
     destinations::Kinds,
+    executing::{self, RunExecutor},
     exit::{CliError, Exit},
     first_token::{self, FIRST_TOKEN, FirstToken},
     key_file::FileRotation,
-    memory, observing,
+    observing,
     output::Output,
-    recorder::{self, Recorder, Which},
+    registry::RegistryFolder,
     wiring::{self, Wired},
 };
 
@@ -39,16 +38,19 @@ pub struct Serve {
     /// Address and port; outranks the configuration file.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Execute no runs: leave them to `thimble worker`.
+    #[arg(long)]
+    no_runs: bool,
 }
 
 /// Serves until it is asked to stop.
 pub fn run(arguments: &Serve, global: &Global, output: Output) -> Result<(), CliError> {
     let context = Context::create(global, output, None)?;
     let address = arguments.listen.unwrap_or(context.config.listen.0);
-    runtime(context.threads())?.block_on(serve(&context, address))
+    runtime(context.threads())?.block_on(serve(&context, address, arguments.no_runs))
 }
 
-async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
+async fn serve(context: &Context, address: SocketAddr, no_runs: bool) -> Result<(), CliError> {
     refuse_remote(address, context.config.api.allow_remote)?;
     let shutdown = CancellationToken::new();
     stop::on_signals(shutdown.clone())?;
@@ -59,19 +61,22 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     })?;
     let bound = listener.local_addr().map_err(|error| CliError::io("the socket has no address", &error))?;
     let wired = wiring::wire(context).await?;
+    executing::prepare(&wired).await?;
+    warn_of_places(context, no_runs);
     apply_file(context, &wired).await;
     let token_file = context.config.api.token_file.as_deref();
     let token = first_token::prepare(&context.data, token_file, &wired.worker.store, &wired.keys, now_ms()).await?;
     let signals = Signals::default();
-    let blobs_dir = context.data.uploads()?;
     let control = ControlSettings {
         store: wired.worker.store.clone(),
         keys: wired.keys.clone(),
         rotation: Arc::new(FileRotation(Arc::clone(&wired.key_file))),
         limits: (&context.config.limits.api).into(),
-        blobs_dir: blobs_dir.clone(),
+        blobs_dir: context.data.uploads()?,
+        shared_uploads: wired.shared_uploads(),
         rejects: Arc::new(DestinationRejects(wired.worker.clone())),
         destination_kinds: Arc::new(Kinds { configured: context.config.destinations.keys().cloned().collect() }),
+        packages: packages(context),
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
         clock: Arc::new(now_ms),
@@ -80,12 +85,13 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     };
     let courier = observing::courier(context, &wired, &control);
     let measures = Arc::clone(&control.observe.measures);
-    let executor = Arc::new(RunExecutor { worker: wired.worker.clone(), blobs_dir });
+    let executor = Arc::new(RunExecutor::new(context, wired.worker.clone())?);
+    let capacity = if no_runs { 0 } else { context.config.limits.workers.runs as usize };
     let reconciler = tokio::spawn(thimble_control::reconcile(
         wired.worker.store.clone(),
         executor,
         signals,
-        ReconcileSettings { measures, ..reconcile_settings(&context.config, &wired.worker) },
+        ReconcileSettings { measures, ..executing::settings(&context.config, &wired.worker, "serve", capacity) },
         shutdown.clone(),
     ));
     announce(context, bound, &token)?;
@@ -98,6 +104,17 @@ async fn serve(context: &Context, address: SocketAddr) -> Result<(), CliError> {
     wired.worker.store.close().await;
     served.map_err(|error| CliError::io("the HTTP API stopped", &error))?;
     reconciled.map_err(|error| CliError::new(Exit::Failed, format!("the reconciler stopped: {error}")))
+}
+
+/// Another machine's worker could not load what lies in this machine's data folder.
+fn warn_of_places(context: &Context, no_runs: bool) {
+    for place in executing::places_of_this_machine(&context.config) {
+        tracing::warn!(
+            no_runs,
+            "the control database can be shared, and other machines cannot reach all else: {place}"
+        );
+    }
+    executing::warn_of_folders(&context.config);
 }
 
 /// Stores the connections of the file. One that cannot be stored (its plugin is not installed yet, for one) must
@@ -140,16 +157,9 @@ fn refuse_remote(address: SocketAddr, allowed: bool) -> Result<(), CliError> {
         .hint("listen on 127.0.0.1 behind a proxy with TLS, or set `api: {allow_remote: true}`"))
 }
 
-fn reconcile_settings(config: &Config, worker: &Worker) -> ReconcileSettings {
-    let Workers { runs, memory, partitions: _, lease, threads: _ } = &config.limits.workers;
-    let retention = &config.limits.retention;
-    let mut settings = ReconcileSettings::new(worker.holder());
-    settings.concurrency = *runs as usize;
-    settings.memory_bytes = memory.map_or_else(memory::for_runs, |bytes| bytes.0);
-    settings.ttl = lease.0;
-    settings.heartbeat = lease.0 / 3;
-    settings.retention = Retention { logs: retention.logs.0, runs: retention.runs.0, ..Retention::default() };
-    settings
+fn packages(context: &Context) -> Option<Arc<dyn Packages>> {
+    let folder = context.config.registry.clone()?;
+    Some(Arc::new(RegistryFolder::new(folder)))
 }
 
 /// Reads rejected records where they are.
@@ -164,45 +174,5 @@ impl Rejects for DestinationRejects {
         limit: usize,
     ) -> Result<Vec<RejectedRow>, Failure> {
         self.0.rejected(connection, after, limit).await
-    }
-}
-
-/// Executes what the reconciler claimed.
-struct RunExecutor {
-    worker: Worker,
-    blobs_dir: PathBuf,
-}
-
-impl RunExecutor {
-    /// The uploaded component of an install run. Only names that the API gives its uploads are followed.
-    fn upload(&self, run: &RunRow) -> Option<PathBuf> {
-        let name = run.request.get("blob")?.as_str()?;
-        let digest = name.strip_suffix(".wasm")?;
-        let valid = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (run.kind == RunKind::Install && valid).then(|| self.blobs_dir.join(name))
-    }
-}
-
-#[async_trait]
-impl Executor for RunExecutor {
-    async fn execute(&self, mut run: RunRow, cancel: CancellationToken) {
-        let upload = self.upload(&run);
-        if let Some(file) = &upload {
-            run.subject = Some(file.display().to_string());
-        }
-        let id = run.id.clone();
-        let recorder = Arc::new(Recorder::default());
-        let work = self.worker.execute(run, Arc::clone(&recorder) as _, cancel);
-        let ended = recorder::record(recorder, self.worker.store.clone(), Which::Known(id.clone()), work).await;
-        if let Err(error) = ended {
-            tracing::warn!(run = %id, error = %error.failure(), "the outcome of a run cannot be stored");
-        }
-        if let Some(file) = upload
-            && let Err(error) = tokio::fs::remove_file(&file).await
-        {
-            tracing::warn!(file = %file.display(), %error, "an uploaded component cannot be removed");
-        }
-        // Off the async threads; nobody needs to wait for it.
-        drop(tokio::task::spawn_blocking(memory::give_back));
     }
 }

@@ -32,7 +32,7 @@ pub enum Token {
         #[arg(long, value_name = "NAME")]
         workspace: Option<String>,
         /// How long it is accepted, such as 12h or 90d [default: until it is revoked].
-        #[arg(long, value_name = "SPAN")]
+        #[arg(long, value_name = "SPAN", value_parser = span)]
         expires: Option<Span>,
     },
     /// List the tokens, without their texts
@@ -46,6 +46,10 @@ pub enum Token {
 
 fn role(word: &str) -> Result<Role, String> {
     Role::of_word(word).ok_or_else(|| "the roles are viewer, operator, author and admin".to_owned())
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::parse(text).ok_or_else(|| "expected a span of time such as 12h or 90d".to_owned())
 }
 
 /// Runs the subcommand.

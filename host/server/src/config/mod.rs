@@ -25,8 +25,8 @@ use thimble_record::ConnectionId;
 pub use api::{Api, ApiLimits};
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    BatchLimits, Config, Connection, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore, Options, Otlp,
-    PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
+    BatchLimits, Config, Connection, ControlStore, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore,
+    Options, Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};
@@ -58,10 +58,15 @@ pub fn load(
     let text = read(&file)?;
     let mut config = parse(&file, &text, lookup)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    for path in
-        [&mut config.data, &mut config.host_key_file, &mut config.api.token_file, &mut config.network.extra_ca_file]
-            .into_iter()
-            .flatten()
+    for path in [
+        &mut config.data,
+        &mut config.host_key_file,
+        &mut config.api.token_file,
+        &mut config.network.extra_ca_file,
+        &mut config.store.ca_file,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = folder.join(&*path);
     }
@@ -82,15 +87,38 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// Reads the text of `file`; the extension tells the language.
-pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+/// Reads a document of any form, variables replaced; the extension tells the language.
+pub fn document(
+    file: &Path,
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<serde_json::Value, ConfigError> {
     let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
-    let mut tree = match file.extension().and_then(|extension| extension.to_str()) {
+    let mut tree = tree_of(file, text)?;
+    tree::expand(&mut tree, lookup).map_err(invalid)?;
+    serde_json::Value::deserialize(tree).map_err(invalid)
+}
+
+/// The same with every text as it stands.
+pub fn plain_document(file: &Path, text: &str) -> Result<serde_json::Value, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    serde_json::Value::deserialize(tree_of(file, text)?).map_err(invalid)
+}
+
+fn tree_of(file: &Path, text: &str) -> Result<tree::Node, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    match file.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml") => tree::parse_yaml(text),
         Some("toml") => tree::parse_toml(text),
         _ => return Err(ConfigError::Extension(file.to_owned())),
     }
-    .map_err(invalid)?;
+    .map_err(invalid)
+}
+
+/// Reads the text of `file`; the extension tells the language.
+pub fn parse(file: &Path, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let invalid = |problem| ConfigError::Invalid { file: file.to_owned(), problem: Box::new(problem) };
+    let mut tree = tree_of(file, text)?;
     tree::expand(&mut tree, lookup).map_err(invalid)?;
     let config = Config::deserialize(tree.clone()).map_err(invalid)?;
     validate(&config, &tree).map_err(invalid)?;
@@ -117,6 +145,9 @@ fn validate(config: &Config, tree: &tree::Node) -> Result<(), Problem> {
         path: path.iter().rev().map(|part| (*part).to_owned()).collect(),
         ..Problem::at(tree.line_of(path), message)
     };
+    if !(2..=1000).contains(&config.store.max_connections) {
+        return Err(wrong(&["store", "max_connections"], "must be between 2 and 1000".into()));
+    }
     let own = std::iter::once((&["destination"][..], &config.destination));
     let named: Vec<_> =
         config.destinations.iter().map(|(name, kind)| (["destinations", name.as_str()], kind)).collect();

@@ -48,12 +48,17 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The HTTP API.
     pub api: Api,
+    /// The control database: a file in the data folder, unless a PostgreSQL database is named here. With one, workers on
+    /// other machines share the work; staging and destinations must then be places that all of them reach.
+    pub store: ControlStore,
     /// Where encrypted segments wait until they are loaded.
     pub staging: ObjectStore,
     /// Where the records of connections go that name no destination.
     pub destination: Destination,
     /// Further destinations by name; a connection chooses one with `destination: NAME`.
     pub destinations: BTreeMap<String, Destination>,
+    /// Folder of a registry: `index.json` and the components, as `thimble registry add` writes them.
+    pub registry: Option<PathBuf>,
     /// Every limit that the host enforces.
     pub limits: Limits,
     /// What connectors may reach, beyond their grants.
@@ -137,6 +142,36 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
+}
+
+/// The control database.
+#[derive(Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlStore {
+    /// `postgres://user@host:port/database`, with `?sslmode=disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`. Default: the file `thimble.db` in the data folder.
+    pub url: Option<String>,
+    /// The user's password; best as `${VAR}`.
+    pub password: Option<String>,
+    /// PEM file with the certificates of authorities that are trusted instead of the well-known ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of one process, 2 to 1000.
+    #[cfg_attr(test, schemars(range(min = 2, max = 1000)))]
+    pub max_connections: u32,
+}
+
+impl Default for ControlStore {
+    fn default() -> Self {
+        Self { url: None, password: None, ca_file: None, max_connections: thimble_store::SERVER_CONNECTIONS }
+    }
+}
+
+impl fmt::Debug for ControlStore {
+    /// URL and password may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlStore").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
 }
 
 /// A place for objects.
@@ -310,7 +345,7 @@ pub struct Workers {
     /// Runs at a time in one server, 1 to 1024.
     #[cfg_attr(test, schemars(range(min = 1, max = 1024)))]
     pub runs: u32,
-    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 64MiB
+    /// Memory that the runs of one server may take together, as far as is known beforehand: what each plugin asks for, 128MiB
     /// where it asks for nothing. A run that needs more than all of it runs alone. Default: 60 % of the machine's or
     /// container's memory.
     pub memory: Option<ByteSize>,
@@ -326,7 +361,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { runs: 4, memory: None, partitions: 4, lease: Span::seconds(10), threads: None }
+        Self { runs: 16, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
     }
 }
 

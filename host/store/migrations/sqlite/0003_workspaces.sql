@@ -31,7 +31,8 @@ create table destinations (
     version integer not null
 ) strict;
 
-alter table connections add column workspace text not null default 'default' references workspaces (id);
+-- SQLite adds no column that has a default and refers to another table where the table has rows.
+alter table connections add column workspace text not null default 'default';
 -- A named source instead of a plugin and a configuration of the connection's own.
 alter table connections add column source text references sources (name);
 alter table connections add column schedule text;

@@ -2,11 +2,11 @@ use serde_json::json;
 use thimble_record::{Catalog, ConnectionId, ErrorKind};
 use thimble_store::{NewRun, RunKind, RunOutcome, StoreError, Trigger};
 
-use crate::{NOW, TTL, World, connection, flights, plugin};
+use super::{NOW, ON, TTL, World, connection, flights, plugin};
 
 #[tokio::test]
 async fn a_plugin_comes_back_as_it_was_and_keeps_its_grants_through_an_upgrade() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     store.upsert_plugin(&plugin("files")).await.unwrap();
     assert_eq!(store.plugin("files").await.unwrap(), plugin("files"));
     store.grant("files", "example.org", NOW).await.unwrap();
@@ -23,7 +23,7 @@ async fn a_plugin_comes_back_as_it_was_and_keeps_its_grants_through_an_upgrade()
 
 #[tokio::test]
 async fn the_grants_of_a_plugin_are_replaced_as_a_whole() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     store.grant("files", "a.example", NOW).await.unwrap();
     store.grant("files", "b.example", NOW).await.unwrap();
     let wanted: Vec<String> = ["c.example", "b.example", "c.example"].map(String::from).into();
@@ -36,7 +36,7 @@ async fn the_grants_of_a_plugin_are_replaced_as_a_whole() {
 
 #[tokio::test]
 async fn a_plugin_in_use_is_not_removed_and_the_user_is_named() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     store.grant("files", "example.org", NOW).await.unwrap();
     let error = store.remove_plugin("files").await.unwrap_err();
     assert_eq!(error.to_string(), "plugin \"files\" is in use by connection flights");
@@ -49,7 +49,7 @@ async fn a_plugin_in_use_is_not_removed_and_the_user_is_named() {
 
 #[tokio::test]
 async fn a_connection_comes_back_as_it_was_and_hides_its_secrets() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let stored = store.connection(&flights()).await.unwrap();
     let expected =
         thimble_store::ConnectionRow { created_at: NOW, updated_at: NOW, version: 1, ..connection("flights") };
@@ -70,7 +70,7 @@ async fn a_connection_comes_back_as_it_was_and_hides_its_secrets() {
 
 #[tokio::test]
 async fn a_connection_needs_its_plugin_and_cannot_go_while_it_works() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let orphan = thimble_store::ConnectionRow { plugin: "none".into(), ..connection("orphan") };
     assert!(matches!(store.put_connection(&orphan, None, NOW).await, Err(StoreError::NotFound { what: "plugin", .. })));
     let missing = ConnectionId::new("missing").unwrap();
@@ -87,9 +87,8 @@ async fn a_connection_needs_its_plugin_and_cannot_go_while_it_works() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_named_and_not_skipped() {
-    let world = World::new().await;
-    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", world.file.display())).await.unwrap();
-    sqlx::query("update connections set streams = '[{\"strea'").execute(&pool).await.unwrap();
+    let world = World::new(ON).await;
+    world.sql("update connections set streams = '[{\"strea'").await;
     let error = world.store.connections().await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { what: "connection's stream selection", .. }), "{error:?}");
     assert_eq!(error.failure().kind, ErrorKind::System);

@@ -4,11 +4,11 @@ use thimble_record::{BatchSeq, Epoch};
 use thimble_store::StoreError;
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::{NOW, TTL, World, flights, position};
+use super::{NOW, ON, TTL, World, flights, position};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_holders_exactly_one_gets_the_lease() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let handles = [world.store.clone(), world.other().await];
     let barrier = Arc::new(Barrier::new(50));
     let mut tasks = JoinSet::new();
@@ -29,7 +29,7 @@ async fn of_fifty_holders_exactly_one_gets_the_lease() {
 
 #[tokio::test]
 async fn the_epoch_goes_up_when_the_lease_is_free_expired_or_taken_over_by_its_holder() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     assert_eq!(store.acquire(&flights(), "a", TTL, NOW).await.unwrap(), Epoch(1));
     assert_eq!(store.acquire(&flights(), "a", TTL, NOW + 1).await.unwrap(), Epoch(2));
     let error = store.acquire(&flights(), "b", TTL, NOW + TTL).await.unwrap_err();
@@ -42,7 +42,7 @@ async fn the_epoch_goes_up_when_the_lease_is_free_expired_or_taken_over_by_its_h
 
 #[tokio::test]
 async fn renewing_keeps_the_lease_and_a_lost_lease_is_fenced() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let old = store.acquire(&flights(), "a", TTL, NOW).await.unwrap();
     store.renew(&flights(), old, TTL, NOW + 9_000).await.unwrap();
     store.acquire(&flights(), "b", TTL, NOW + 12_000).await.unwrap_err();
@@ -56,7 +56,7 @@ async fn renewing_keeps_the_lease_and_a_lost_lease_is_fenced() {
 
 #[tokio::test]
 async fn a_released_lease_cannot_be_used() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let epoch = store.acquire(&flights(), "a", TTL, NOW).await.unwrap();
     store.release(&flights(), epoch).await.unwrap();
     assert!(matches!(store.renew(&flights(), epoch, TTL, NOW).await, Err(StoreError::Fenced { .. })));
@@ -68,12 +68,12 @@ async fn a_released_lease_cannot_be_used() {
 
 #[tokio::test]
 async fn the_epoch_survives_the_connection_and_rises_above_the_destinations() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let epoch = store.acquire(&flights(), "a", TTL, NOW).await.unwrap();
     let raised = store.raise_epoch(&flights(), epoch, Epoch(41)).await.unwrap();
     assert_eq!(raised, Epoch(42));
     assert!(matches!(store.raise_epoch(&flights(), epoch, Epoch(0)).await, Err(StoreError::Fenced { .. })));
     store.delete_connection(&flights()).await.unwrap();
-    store.put_connection(&crate::connection("flights"), None, NOW).await.unwrap();
+    store.put_connection(&super::connection("flights"), None, NOW).await.unwrap();
     assert_eq!(store.acquire(&flights(), "a", TTL, NOW).await.unwrap(), Epoch(43));
 }

@@ -5,7 +5,7 @@ use thimble_store::{
     Trigger,
 };
 
-use crate::{NOW, TTL, World};
+use super::{NOW, ON, TTL, World};
 
 fn line(message: impl Into<String>) -> LogLine {
     LogLine { at: NOW, level: LogLevel::Info, source: "files".into(), message: message.into() }
@@ -17,7 +17,7 @@ async fn run(store: &Store) -> RunId {
 
 #[tokio::test]
 async fn lines_come_back_in_order_page_by_page() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     let run = run(store).await;
     assert_eq!(store.append_logs(&run, &[line("one"), line("two")]).await.unwrap(), 0);
     assert_eq!(store.append_logs(&run, &[line("three")]).await.unwrap(), 0);
@@ -31,7 +31,7 @@ async fn lines_come_back_in_order_page_by_page() {
 
 #[tokio::test]
 async fn a_flood_is_cut_and_counted() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     let run = run(store).await;
     let flood = vec![line("x"); usize::try_from(MAX_LOG_LINES_PER_RUN).unwrap() + 5];
     assert_eq!(store.append_logs(&run, &flood).await.unwrap(), 6);
@@ -45,7 +45,7 @@ async fn a_flood_is_cut_and_counted() {
 
 #[tokio::test]
 async fn a_long_message_is_cut_at_a_character() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     let run = run(store).await;
     store.append_logs(&run, &[line("é".repeat(MAX_LOG_MESSAGE_BYTES))]).await.unwrap();
     let stored = &store.logs(&run, 0, 1).await.unwrap()[0].line.message;
@@ -54,7 +54,7 @@ async fn a_long_message_is_cut_at_a_character() {
 
 #[tokio::test]
 async fn logs_of_old_runs_are_pruned() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     let (old, new) = (run(store).await, run(store).await);
     for run in [&old, &new] {
         store.append_logs(run, &[line("x"), line("y")]).await.unwrap();
@@ -67,7 +67,7 @@ async fn logs_of_old_runs_are_pruned() {
 
 #[tokio::test]
 async fn the_audit_is_listed_newest_first() {
-    let World { store, .. } = &World::empty().await;
+    let World { store, .. } = &World::empty(ON).await;
     for n in 0..3 {
         store.append_audit("cli", "plugin.grant", "files", &json!({"n": n}), NOW + n).await.unwrap();
     }

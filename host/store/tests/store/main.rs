@@ -1,16 +1,55 @@
 //! The control database on real files, several handles to the same file as several processes would have.
 #![allow(clippy::unwrap_used)]
 
-mod batches;
-mod catalogue;
-mod leases;
-mod logs;
-mod notices;
-mod open;
-mod runs;
-mod slots;
+#[path = "../../../../tests/src/postgres.rs"]
+#[allow(dead_code, reason = "a server for other tests as well")]
+mod server;
 
-use std::path::PathBuf;
+mod migrations;
+mod open;
+
+/// Every test of these modules runs on both databases.
+macro_rules! on {
+    ($module:ident, $kind:expr) => {
+        #[allow(clippy::duplicate_mod, reason = "the same tests on another database")]
+        #[path = "."]
+        mod $module {
+            pub use crate::*;
+
+            /// The database that these tests run on.
+            const ON: Kind = $kind;
+
+            #[path = "batches.rs"]
+            mod batches;
+            #[path = "catalogue.rs"]
+            mod catalogue;
+            #[path = "leases.rs"]
+            mod leases;
+            #[path = "logs.rs"]
+            mod logs;
+            #[path = "notices.rs"]
+            mod notices;
+            #[path = "races.rs"]
+            mod races;
+            #[path = "runs.rs"]
+            mod runs;
+            #[path = "security.rs"]
+            mod security;
+            #[path = "slots.rs"]
+            mod slots;
+            #[path = "workers.rs"]
+            mod workers;
+        }
+    };
+}
+
+on!(on_sqlite, Kind::Sqlite);
+on!(on_postgres, Kind::Postgres);
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -18,28 +57,43 @@ use thimble_record::{
     BatchSeq, Checksum, ConnectionId, Counts, DataType, Epoch, Field, Position, SealedBatch, SegmentRef, StreamBatch,
     StreamPosition, StreamSchema, StreamSelection,
 };
-use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store};
+use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, ServerSettings, Store, StoreError};
+use tokio::sync::OnceCell;
+
+use server::{Options, PASSWORD, Postgres};
 
 pub const NOW: i64 = 1_700_000_000_000;
 pub const TTL: i64 = 10_000;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+enum Place {
+    File(TempDir),
+    Database(String),
+}
+
 pub struct World {
-    _folder: TempDir,
-    pub file: PathBuf,
+    place: Place,
     pub store: Store,
 }
 
 impl World {
-    pub async fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("thimble.db");
-        let store = Store::open(&file).await.unwrap();
-        Self { _folder: folder, file, store }
+    pub async fn empty(kind: Kind) -> Self {
+        let place = match kind {
+            Kind::Sqlite => Place::File(tempfile::tempdir().unwrap()),
+            Kind::Postgres => Place::Database(database().await),
+        };
+        let store = open_at(&place).await.unwrap();
+        Self { place, store }
     }
 
     /// One plugin `files` and one connection `flights`.
-    pub async fn new() -> Self {
-        let world = Self::empty().await;
+    pub async fn new(kind: Kind) -> Self {
+        let world = Self::empty(kind).await;
         world.store.upsert_plugin(&plugin("files")).await.unwrap();
         world.store.put_connection(&connection("flights"), None, NOW).await.unwrap();
         world
@@ -47,8 +101,58 @@ impl World {
 
     /// Another handle, as another process has.
     pub async fn other(&self) -> Store {
-        Store::open(&self.file).await.unwrap()
+        self.try_other().await.unwrap()
     }
+
+    pub async fn try_other(&self) -> Result<Store, StoreError> {
+        open_at(&self.place).await
+    }
+
+    /// The file of a SQLite database.
+    pub fn file(&self) -> PathBuf {
+        match &self.place {
+            Place::File(folder) => folder.path().join("thimble.db"),
+            Place::Database(name) => panic!("{name} is no file"),
+        }
+    }
+
+    /// Runs SQL behind the store's back.
+    pub async fn sql(&self, sql: &str) {
+        match &self.place {
+            Place::File(_) => {
+                let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", self.file().display())).await.unwrap();
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            Place::Database(name) => drop(postgres().await.query(name, sql).await.unwrap()),
+        }
+    }
+}
+
+async fn open_at(place: &Place) -> Result<Store, StoreError> {
+    match place {
+        Place::File(folder) => Store::open(&folder.path().join("thimble.db")).await,
+        Place::Database(name) => Store::connect(&settings(name).await).await,
+    }
+}
+
+/// The one server of these tests.
+pub async fn postgres() -> &'static Postgres {
+    static SERVER: OnceCell<Postgres> = OnceCell::const_new();
+    let options = Options { settings: vec!["max_connections=400".into()], ..Options::default() };
+    SERVER.get_or_init(async || Postgres::start(options).await.unwrap()).await
+}
+
+/// A new empty database of the server.
+pub async fn database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("world{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    postgres().await.create_database(&name).await.unwrap();
+    name
+}
+
+pub async fn settings(database: &str) -> ServerSettings {
+    ServerSettings { password: Some(PASSWORD.into()), ..ServerSettings::new(postgres().await.url(database)) }
 }
 
 pub fn flights() -> ConnectionId {

@@ -9,7 +9,7 @@ use thimble_store::{
 };
 use tokio::task::JoinSet;
 
-use crate::{NOW, TTL, World, batch, flights, schema};
+use super::{NOW, ON, TTL, World, batch, flights, schema};
 
 fn notifier(name: &str) -> NotifierRow {
     NotifierRow {
@@ -59,7 +59,7 @@ async fn open_alerts(store: &Store) -> Vec<(EventKind, i64)> {
 
 #[tokio::test]
 async fn a_failure_opens_one_alert_and_a_success_ends_it() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     for row in [
         notifier("all"),
@@ -110,7 +110,7 @@ async fn a_failure_opens_one_alert_and_a_success_ends_it() {
 
 #[tokio::test]
 async fn totals_add_up_and_only_whole_loads_are_fresh() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     run(store, RunOutcome::succeeded(report(3, 1)), Value::Null, NOW).await;
     run(store, RunOutcome::succeeded(report(2, 0)), json!({"backfill": {"name": "b"}}), NOW + 100).await;
@@ -136,7 +136,7 @@ async fn totals_add_up_and_only_whole_loads_are_fresh() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_delivery_is_claimed_once_by_however_many() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     for n in 0..30 {
         world.store.put_notifier(&notifier(&format!("n{n}")), None, NOW).await.unwrap();
     }
@@ -160,7 +160,7 @@ async fn each_delivery_is_claimed_once_by_however_many() {
 
 #[tokio::test]
 async fn what_is_no_condition_is_told_once_while_it_waits() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     store.put_notifier(&notifier("n"), None, NOW).await.unwrap();
     let skipped = NewEvent::of(EventKind::SlotSkipped, "flights", json!({"count": 1}));
@@ -182,7 +182,7 @@ async fn what_is_no_condition_is_told_once_while_it_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn freshness_is_breached_and_restored_once() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let mut row = store.connection(&flights()).await.unwrap();
     row.freshness_ms = Some(1_000);
@@ -224,7 +224,7 @@ async fn freshness_is_breached_and_restored_once() {
 
 #[tokio::test]
 async fn a_grown_schema_is_told_with_what_is_new() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let epoch = store.acquire(&flights(), "me", TTL, NOW).await.unwrap();
     let field = |name: &str, data_type| Field { name: name.into(), data_type, nullable: true };
@@ -244,7 +244,7 @@ async fn a_grown_schema_is_told_with_what_is_new() {
 
 #[tokio::test]
 async fn hooks_are_divided_once() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     run(store, RunOutcome::succeeded(report(1, 0)), Value::Null, NOW).await;
     assert!(claim(store, NOW + 10).await.is_empty(), "no hooks, nothing to tell");
@@ -276,7 +276,7 @@ async fn hooks_are_divided_once() {
 
 #[tokio::test]
 async fn notifiers_are_kept_with_versions_and_within_their_number() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     assert!(store.put_notifier(&notifier("a"), Some(0), NOW).await.unwrap());
     assert!(!store.put_notifier(&notifier("a"), Some(1), NOW + 1).await.unwrap());
@@ -298,7 +298,7 @@ async fn notifiers_are_kept_with_versions_and_within_their_number() {
 
 #[tokio::test]
 async fn alerts_are_acknowledged_by_the_first() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     run(store, failed(), Value::Null, NOW).await;
     let id = store.alerts(&AlertPage { limit: 1, ..AlertPage::default() }).await.unwrap()[0].id;
@@ -313,7 +313,7 @@ async fn alerts_are_acknowledged_by_the_first() {
 
 #[tokio::test]
 async fn a_log_is_searched_by_level_text_and_source() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let run = store.start(&NewRun::on(flights(), RunKind::Check, Trigger::Manual), "me", TTL, NOW).await.unwrap();
     assert_eq!(run.status, RunStatus::Running);

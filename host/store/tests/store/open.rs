@@ -1,16 +1,16 @@
 use std::time::{Duration, Instant};
 
-use thimble_store::{Store, StoreError};
+use thimble_store::{ServerSettings, Store, StoreError};
 
-use crate::World;
+use crate::{Kind, World, database, settings};
 
 #[tokio::test]
 async fn opening_an_existing_file_is_fast() {
-    let world = World::new().await;
+    let world = World::new(Kind::Sqlite).await;
     let mut fastest = Duration::MAX;
     for _ in 0..10 {
         let begun = Instant::now();
-        let store = Store::open(&world.file).await.unwrap();
+        let store = Store::open(&world.file()).await.unwrap();
         fastest = fastest.min(begun.elapsed());
         store.ping().await.unwrap();
         store.close().await;
@@ -50,21 +50,33 @@ async fn a_file_that_is_no_database_is_refused_and_kept() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_processes_may_create_the_same_layout_at_once() {
+    let name = database().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let settings = settings(&name).await;
+        tasks.spawn(async move { Store::connect(&settings).await.unwrap().plugins().await.unwrap().len() });
+    }
+    assert_eq!(tasks.join_all().await, vec![0; 8]);
+}
+
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused() {
-    let world = World::empty().await;
-    world.store.close().await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&world.file);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query(
-        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
-         values (9999, 'later', true, x'00', 1)",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    pool.close().await;
-    let error = Store::open(&world.file).await.unwrap_err();
-    assert!(matches!(error, StoreError::Layout { .. }), "{error:?}");
-    assert!(error.to_string().contains("newer version"), "{error}");
+async fn a_server_that_does_not_let_us_in_is_told_without_the_password() {
+    let name = database().await;
+    let wrong = ServerSettings { password: Some("no%20such&secret".into()), ..settings(&name).await };
+    let error = Store::connect(&wrong).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_) | StoreError::Layout { .. }), "{error:?}");
+    let told = format!("{error:?} {error} {:?}", error.failure());
+    assert!(!told.contains("such&secret") && !told.contains("such%26secret"), "{told}");
+    let store = Store::connect(&settings(&name).await).await.unwrap();
+    assert!(!format!("{store:?} {}", store.place()).contains("password"), "{store:?}");
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_of_postgres_is_refused() {
+    for url in ["mysql://host/db", "not a url", "/tmp/thimble.db"] {
+        let error = Store::connect(&ServerSettings::new(url)).await.unwrap_err();
+        assert!(error.to_string().starts_with("the control database's URL"), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use thimble_record::{Epoch, Failure, RunId};
 use thimble_store::{NewRun, RunKind, RunOutcome, RunPage, RunStatus, StoreError, Trigger};
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::{NOW, TTL, World, flights};
+use super::{NOW, ON, TTL, World, flights};
 
 fn sync() -> NewRun {
     NewRun::on(flights(), RunKind::Sync, Trigger::Manual)
@@ -17,7 +17,7 @@ fn check() -> NewRun {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_triggers_exactly_one_sync_is_queued() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let handles = [world.store.clone(), world.other().await];
     let barrier = Arc::new(Barrier::new(50));
     let mut tasks = JoinSet::new();
@@ -42,7 +42,7 @@ async fn of_fifty_triggers_exactly_one_sync_is_queued() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_workers_each_run_is_claimed_by_exactly_one() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     for n in 0..20 {
         world.store.enqueue(&check(), NOW + n).await.unwrap();
     }
@@ -64,7 +64,7 @@ async fn of_fifty_workers_each_run_is_claimed_by_exactly_one() {
 
 #[tokio::test]
 async fn a_run_goes_from_queued_to_running_to_its_end_and_stays_there() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let run = store.enqueue(&NewRun { request: json!({"full": true}), ..sync() }, NOW).await.unwrap();
     assert_eq!((run.status, run.queued_at, run.request.clone()), (RunStatus::Queued, NOW, json!({"full": true})));
     assert!(matches!(store.heartbeat(&run.id, TTL, NOW).await, Err(StoreError::Conflict { .. })));
@@ -92,7 +92,7 @@ async fn a_run_goes_from_queued_to_running_to_its_end_and_stays_there() {
 
 #[tokio::test]
 async fn a_run_cannot_end_as_running() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let run = store.start(&sync(), "worker", TTL, NOW).await.unwrap();
     let outcome = RunOutcome { status: RunStatus::Running, report: json!(null), failure: None };
     assert!(matches!(store.finish(&run.id, &outcome, NOW).await, Err(StoreError::Conflict { .. })));
@@ -100,7 +100,7 @@ async fn a_run_cannot_end_as_running() {
 
 #[tokio::test]
 async fn cancelling_ends_a_queued_run_and_tells_a_running_one() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let queued = store.enqueue(&check(), NOW).await.unwrap();
     assert_eq!(store.request_cancel(&queued.id, NOW + 1).await.unwrap().status, RunStatus::Cancelled);
     assert!(store.claim_next("worker", TTL, NOW).await.unwrap().is_none());
@@ -113,7 +113,7 @@ async fn cancelling_ends_a_queued_run_and_tells_a_running_one() {
 
 #[tokio::test]
 async fn a_run_whose_holder_is_not_heard_of_is_interrupted() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let dead = store.start(&sync(), "worker", TTL, NOW).await.unwrap();
     let alive = store.start(&check(), "worker", TTL, NOW).await.unwrap();
     store.heartbeat(&alive.id, TTL, NOW + TTL - 1).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_run_whose_holder_is_not_heard_of_is_interrupted() {
 
 #[tokio::test]
 async fn renewing_the_lease_keeps_the_sync_alive() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let run = store.start(&sync(), "worker", TTL, NOW).await.unwrap();
     let epoch = store.acquire(&flights(), "worker", TTL, NOW).await.unwrap();
     store.renew(&flights(), epoch, TTL, NOW + 9_000).await.unwrap();
@@ -141,7 +141,7 @@ async fn renewing_the_lease_keeps_the_sync_alive() {
 
 #[tokio::test]
 async fn a_dead_sync_does_not_stand_in_the_way_of_the_next() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let dead = store.start(&sync(), "worker", TTL, NOW).await.unwrap();
     store.enqueue(&sync(), NOW + TTL - 1).await.unwrap_err();
     store.enqueue(&sync(), NOW + TTL).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_dead_sync_does_not_stand_in_the_way_of_the_next() {
 
 #[tokio::test]
 async fn a_holder_takes_over_its_own_sync_and_no_other() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let first = store.start(&sync(), "cli", TTL, NOW).await.unwrap();
     store.start(&sync(), "server", TTL, NOW + 1).await.unwrap_err();
     let second = store.start(&sync(), "cli", TTL, NOW + 1).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_holder_takes_over_its_own_sync_and_no_other() {
 
 #[tokio::test]
 async fn a_holder_known_to_be_dead_frees_its_runs_and_leases_at_once() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let run = store.start(&sync(), "dead", TTL, NOW).await.unwrap();
     store.acquire(&flights(), "dead", TTL, NOW).await.unwrap();
     store.start(&check(), "alive", TTL, NOW).await.unwrap();
@@ -174,7 +174,7 @@ async fn a_holder_known_to_be_dead_frees_its_runs_and_leases_at_once() {
 
 #[tokio::test]
 async fn runs_are_listed_newest_first_page_by_page() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let mut made = Vec::new();
     for n in 0..5 {
         made.push(store.enqueue(&check(), NOW + n).await.unwrap().id);
@@ -194,7 +194,7 @@ async fn runs_are_listed_newest_first_page_by_page() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_named() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let missing = thimble_record::ConnectionId::new("missing").unwrap();
     let error = store.enqueue(&NewRun::on(missing, RunKind::Sync, Trigger::Api), NOW).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no connection named \"missing\"");
@@ -204,7 +204,7 @@ async fn what_does_not_exist_is_named() {
 
 #[tokio::test]
 async fn pruning_forgets_only_runs_that_ended_before() {
-    let World { store, .. } = &World::new().await;
+    let World { store, .. } = &World::new(ON).await;
     let old = store.start(&check(), "w", TTL, NOW).await.unwrap();
     let new = store.start(&check(), "w", TTL, NOW).await.unwrap();
     let running = store.start(&check(), "w", TTL, NOW).await.unwrap();

@@ -10,7 +10,7 @@ use thimble_store::{
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::{NOW, TTL, World, connection, flights};
+use super::{NOW, ON, TTL, World, connection, flights};
 
 const HOUR: i64 = 3_600_000;
 
@@ -20,7 +20,7 @@ fn slot(stream: &str, queues: bool) -> NewSlot {
 
 /// A connection whose slots come in an hour.
 async fn scheduled(slots: &[NewSlot]) -> World {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     put(&world.store, slots).await;
     world
 }
@@ -102,7 +102,7 @@ async fn of_many_who_claim_a_slot_one_wins() {
 
 #[tokio::test]
 async fn the_database_itself_refuses_a_second_run_of_a_slot() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let first = world.store.enqueue(&run(NOW, Value::Null), NOW).await.unwrap();
     world.store.request_cancel(&first.id, NOW).await.unwrap();
     world.store.enqueue(&run(NOW, Value::Null), NOW).await.unwrap_err();
@@ -182,7 +182,7 @@ async fn a_paused_connection_starts_nothing_and_remembers_until_when() {
 
 #[tokio::test]
 async fn who_asks_ends_a_retry_that_waits_and_nothing_else() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let retry = NewRun {
         trigger: Trigger::Retry,
@@ -205,7 +205,7 @@ async fn who_asks_ends_a_retry_that_waits_and_nothing_else() {
 
 #[tokio::test]
 async fn the_queue_shows_who_asked_first_then_the_oldest_and_many_are_claimed_at_once() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let mut wanted = Vec::new();
     for (n, trigger) in [Trigger::Schedule, Trigger::Api, Trigger::Retry, Trigger::Manual].into_iter().enumerate() {
@@ -233,7 +233,7 @@ async fn the_queue_shows_who_asked_first_then_the_oldest_and_many_are_claimed_at
 
 #[tokio::test]
 async fn a_run_that_was_stopped_for_lasting_too_long_has_failed() {
-    let world = World::new().await;
+    let world = World::new(ON).await;
     let store = &world.store;
     let sync = NewRun::on(flights(), RunKind::Sync, Trigger::Schedule);
     for (outcome, status) in [

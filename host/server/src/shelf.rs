@@ -1,0 +1,32 @@
+//! The components of connectors in the staging area: where hosts that share a control database find them.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thimble_control::SharedUploads;
+use thimble_plugin::Shelf;
+use thimble_record::Failure;
+use thimble_stage::Stage;
+
+/// Keeps components beside the segments.
+pub struct StagedComponents(pub Arc<Stage>);
+
+#[async_trait]
+impl Shelf for StagedComponents {
+    async fn put(&self, digest: &str, wasm: Bytes) -> Result<(), String> {
+        self.0.put_component(digest, wasm).await.map_err(|error| error.to_string())
+    }
+
+    async fn get(&self, digest: &str, limit: usize) -> Result<Option<Bytes>, String> {
+        self.0.get_component(digest, limit).await.map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl SharedUploads for StagedComponents {
+    async fn share(&self, digest: &str, file: &Path) -> Result<(), Failure> {
+        let wasm = tokio::fs::read(file).await.map_err(|error| Failure::system(error.to_string()))?;
+        self.0.put_component(digest, wasm.into()).await.map_err(|error| error.failure())
+    }
+}
