@@ -119,6 +119,19 @@ fn sync(server: &Server<'_>) -> Value {
     server.finished(&run)
 }
 
+/// A notifier of every kind, one that waits, and one for another connection.
+fn notify_everybody(server: &Server<'_>, receiver: &Receiver) {
+    let at = |path: &str| format!("{}{path}", receiver.url);
+    let webhook = json!({"url": at("/signed"), "secret": SIGNING_KEY, "headers": {"x-key": "planted-header"}});
+    notifier(server, "signed", &json!({"kind": "webhook", "config": webhook}));
+    notifier(server, "slack", &json!({"kind": "slack", "config": {"url": at("/slack/planted-path")}}));
+    let pagerduty = json!({"url": at("/pagerduty"), "routing_key": "planted-key"});
+    notifier(server, "pagerduty", &json!({"kind": "pagerduty", "config": pagerduty}));
+    notifier(server, "flaky", &json!({"kind": "webhook", "config": {"url": at("/flaky")}, "events": ["run-failed"]}));
+    notifier(server, "patient", &json!({"kind": "webhook", "config": {"url": at("/patient")}, "delay_ms": 3_600_000}));
+    notifier(server, "other", &json!({"kind": "webhook", "config": {"url": at("/other")}, "connections": ["another"]}));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_and_its_end_reach_every_receiver() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,19 +139,7 @@ async fn a_failure_and_its_end_reach_every_receiver() {
     let receiver = Receiver::start().await;
     let installation = Installation::files(json!([{"name": "s", "urls": [source.url("a.jsonl")]}]));
     let server = Server::start(&installation);
-    let at = |path: &str| format!("{}{path}", receiver.url);
-    let webhook = json!({"url": at("/signed"), "secret": SIGNING_KEY, "headers": {"x-key": "planted-header"}});
-    notifier(&server, "signed", &json!({"kind": "webhook", "config": webhook}));
-    notifier(&server, "slack", &json!({"kind": "slack", "config": {"url": at("/slack/planted-path")}}));
-    let pagerduty = json!({"url": at("/pagerduty"), "routing_key": "planted-key"});
-    notifier(&server, "pagerduty", &json!({"kind": "pagerduty", "config": pagerduty}));
-    notifier(&server, "flaky", &json!({"kind": "webhook", "config": {"url": at("/flaky")}, "events": ["run-failed"]}));
-    notifier(&server, "patient", &json!({"kind": "webhook", "config": {"url": at("/patient")}, "delay_ms": 3_600_000}));
-    notifier(
-        &server,
-        "other",
-        &json!({"kind": "webhook", "config": {"url": at("/other")}, "connections": ["another"]}),
-    );
+    notify_everybody(&server, &receiver);
 
     let run = sync(&server);
     assert_eq!(run["status"], "failed", "{run}");

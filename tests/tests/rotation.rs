@@ -31,6 +31,22 @@ fn digests(installation: &Installation) -> BTreeSet<String> {
     installation.rows("s").iter().map(|row| row["mail"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Old keys stay as long as something may need them.
+fn old_keys_retire(installation: &Installation, server: &Served) {
+    // Too early; then nothing needs them any more.
+    let (status, told) = server.json("POST", "/api/v1/keys/retire", &json!({}));
+    assert!(status == 409 && told["detail"].as_str().unwrap().contains("seconds"), "{told}");
+    assert!(installation.fails(&["key", "rotate", "--retire"], 5).contains("still needed"));
+    age(installation);
+    let retired = installation.json(&["key", "rotate", "--retire"]);
+    assert_eq!(retired["older"], json!([]));
+    for name in CONNECTIONS {
+        assert_eq!(server.run(name, "sync")["status"], "succeeded");
+    }
+    let (status, _) = server.json("GET", "/api/v1/tokens", &Value::Null);
+    assert_eq!(status, 200, "the token still opens the API");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_key_rotates_under_load_and_nothing_fails() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,18 +109,7 @@ async fn the_host_key_rotates_under_load_and_nothing_fails() {
     let (_, keys) = server.json("GET", "/api/v1/keys", &Value::Null);
     assert_eq!(keys["older"].as_array().unwrap().len(), 6, "{keys}");
 
-    // Too early; then nothing needs them any more.
-    let (status, told) = server.json("POST", "/api/v1/keys/retire", &json!({}));
-    assert!(status == 409 && told["detail"].as_str().unwrap().contains("seconds"), "{told}");
-    assert!(installation.fails(&["key", "rotate", "--retire"], 5).contains("still needed"));
-    age(&installation);
-    let retired = installation.json(&["key", "rotate", "--retire"]);
-    assert_eq!(retired["older"], json!([]));
-    for name in CONNECTIONS {
-        assert_eq!(server.run(name, "sync")["status"], "succeeded");
-    }
-    let (status, _) = server.json("GET", "/api/v1/tokens", &Value::Null);
-    assert_eq!(status, 200, "the token still opens the API");
+    old_keys_retire(&installation, &server);
     let log = server.stop();
     assert!(!log.contains("cannot be opened"), "{log}");
 

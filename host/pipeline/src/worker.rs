@@ -265,11 +265,7 @@ impl Worker {
         let mut planned = Vec::new();
         let mut position = committer.committed.1.clone();
         for stream in chosen {
-            if let Some(cursor) = &stream.stream.cursor {
-                let name = stream.stream.name.clone();
-                let before = position.streams.get(&name).cloned().unwrap_or_default();
-                committer.report.bookmarks.insert(name, Bookmark::before(cursor.clone(), &before));
-            }
+            note_bookmark(committer, &stream, &position);
             match self.plan_one(committer, &loaded, &catalog, stream, &mut position, &request).await {
                 Ok(plan) => planned.push(plan),
                 // One stream that cannot be planned must not stop the others; its position stays as it was.
@@ -389,6 +385,14 @@ impl Worker {
         committer.edit = Some(edit.id);
         committer.commit(batch.close(from.digest(), edit.position, now_ms())?).await
     }
+}
+
+/// Notes where the cursor of a stream stood before the run.
+fn note_bookmark(committer: &mut Committer, stream: &Chosen, position: &Position) {
+    let Some(cursor) = &stream.stream.cursor else { return };
+    let name = stream.stream.name.clone();
+    let before = position.streams.get(&name).cloned().unwrap_or_default();
+    committer.report.bookmarks.insert(name, Bookmark::before(cursor.clone(), &before));
 }
 
 /// Where a backfill of a stream goes on: in its own lane, into the generation that readers see.
