@@ -50,7 +50,7 @@ async fn an_uploaded_component_is_kept_and_its_installation_queued() {
     assert_eq!(std::fs::read(&blobs[0]).unwrap(), COMPONENT);
     let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(COMPONENT));
     assert_eq!(blobs[0].file_name().unwrap().to_str().unwrap(), format!("{digest}.wasm"));
-    assert_eq!(run["request"], json!({"blob": format!("{digest}.wasm"), "digest": digest}));
+    assert_eq!(run["request"], json!({"blob": format!("{digest}.wasm"), "digest": digest, "activate": "safe"}));
 
     let ended = server.get(&format!("{}?wait=20", location.strip_prefix("/api/v1").unwrap())).await.expect(200);
     assert_eq!(ended["status"], "succeeded");

@@ -154,7 +154,7 @@ async fn the_log_of_a_run_is_read_page_by_page() {
 #[tokio::test]
 async fn the_queue_is_bounded() {
     let server = Server::without_reconciler().await.plugin().await.connection("flights").await;
-    let check = NewRun::on(ConnectionId::new("flights").unwrap(), RunKind::Check, Trigger::Schedule);
+    let check = NewRun::on(ConnectionId::new("flights").unwrap(), RunKind::Check, Trigger::Api);
     for _ in 0..MAX_UNFINISHED_RUNS - 1 {
         server.store.enqueue(&check, 1).await.unwrap();
     }

@@ -67,7 +67,7 @@ impl World {
     async fn runs(&self) -> Vec<RunRow> {
         let page = RunPage { limit: 1_000, ..RunPage::default() };
         let mut runs = self.store().runs(&page).await.unwrap();
-        runs.sort_by_key(|run| (run.queued_at, run.id.clone()));
+        runs.sort_by_key(|run| (run.queued_at, run.attempt, run.id.clone()));
         runs
     }
 
@@ -205,9 +205,9 @@ async fn a_slot_that_comes_while_the_connection_runs_is_skipped_with_an_event() 
     *world.server.recorder.usual.lock().unwrap() = "hold";
     world.go(HOUR);
     world.until("it runs", async || world.runs().await.iter().any(|run| run.status == RunStatus::Running)).await;
-    for _ in 0..2 {
+    for skipped in 1..=2 {
         world.go(HOUR);
-        world.settle().await;
+        world.until("it is named", async || world.events(EventKind::SlotSkipped).await.len() == skipped).await;
     }
     let skipped = world.events(EventKind::SlotSkipped).await;
     let running = world.runs().await[0].id.clone();
@@ -317,7 +317,6 @@ async fn who_asks_for_a_sync_does_not_wait_for_a_retry() {
     *world.server.recorder.usual.lock().unwrap() = "transient";
     world.go(HOUR);
     world.until("a retry waits", async || world.runs().await.len() == 2).await;
-    // A slot that comes meanwhile is skipped: the retry is nearer.
     world.time.store(START + HOUR + 1_000, Ordering::SeqCst);
     *world.server.recorder.usual.lock().unwrap() = "";
     let asked = world.server.start("flights", "sync", "").await;
@@ -355,7 +354,7 @@ async fn a_failure_of_the_configuration_pauses_the_schedule_until_something_chan
     // What it failed for is granted now.
     world.server.put("/plugins/files/grants", json!({"grants": ["example.org"]})).await.expect(200);
     let runs = world.ended(3).await;
-    assert_eq!(runs[2].slot, Some(START + 4 * HOUR));
+    assert!(runs.iter().any(|run| run.slot == Some(START + 4 * HOUR)), "{runs:#?}");
     let skipped = world.events(EventKind::SlotSkipped).await;
     assert_eq!(skipped.len(), 1, "what passed meanwhile is one event: {skipped:?}");
     assert_eq!((&skipped[0].detail["reason"], &skipped[0].detail["count"]), (&json!("paused"), &json!(2)));
@@ -382,7 +381,7 @@ async fn schedules_rest_and_go_on_as_told_and_runs_that_are_asked_for_start_all_
     world.settle().await;
     assert_eq!(world.runs().await.len(), 1);
     world.server.post("/connections/flights/resume", json!({})).await.expect(200);
-    assert_eq!(world.ended(2).await[1].slot, Some(START + 5 * HOUR));
+    assert!(world.ended(2).await.iter().any(|run| run.slot == Some(START + 5 * HOUR)));
     world.server.post("/connections/nobody/pause", json!({})).await.problem(404, "not-found");
     let rows = world.store().audit(100, None).await.unwrap();
     assert_eq!(

@@ -266,7 +266,7 @@ impl Server {
             blobs_dir,
             sealer: Arc::new(Sealer(rotation.keys())),
             signals: signals.clone(),
-            clock: system_clock(),
+            clock: reconciler.as_ref().map_or_else(system_clock, |settings| settings.clock.clone()),
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
             destination_kinds: Arc::new(Nowhere),
