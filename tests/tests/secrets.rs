@@ -310,7 +310,7 @@ fn notifiers(world: &mut World, server: &Served) {
     let pagerduty = json!({"kind": "pagerduty",
         "config": {"url": at(world, "pd"), "routing_key": world.planted.plant("notifier: routing key")}});
     let webhook = json!({"kind": "webhook", "config": {"url": at(world, "hook"),
-        "secret": format!("whsec_{}", world.planted.plant("notifier: signing key")),
+        "secret": format!("whsec_{}AAAAAA", world.planted.plant("notifier: signing key")),
         "headers": {"x-key": world.planted.plant("notifier: header")}}});
     let email = json!({"kind": "email", "config": {"host": "127.0.0.1", "port": world.parrot, "tls": "none", "user": "u",
         "password": world.planted.plant("notifier: password of the mail server"), "from": "a@example.org",
@@ -320,7 +320,7 @@ fn notifiers(world: &mut World, server: &Served) {
         world.ask(server, "POST", &format!("/api/v1/notifiers/{name}/test"), &json!({}));
     }
     let hook = json!({"url": at(world, "load"),
-        "secret": format!("whsec_{}", world.planted.plant("hook: signing key")),
+        "secret": format!("whsec_{}AAAAAA", world.planted.plant("hook: signing key")),
         "headers": {"x-key": world.planted.plant("hook: header")}});
     world.put(server, "/connections/api/hooks", &json!({"hooks": {"warehouse": hook}}));
 }

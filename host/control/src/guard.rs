@@ -1,19 +1,28 @@
 //! Bounds every request in time and keeps a defect of one handler from ending its connection.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
+    body::{Body, Bytes, HttpBody},
     extract::{Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 
 use crate::{Problem, limits::MAX_URI_BYTES};
 
 /// Answers a problem where the handler takes longer than `limit` or panics.
 pub(crate) async fn bound(State(limit): State<Duration>, request: Request, next: Next) -> Result<Response, Problem> {
+    let (request, arrived) = watched(request);
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(response)) => Ok(response),
@@ -21,8 +30,26 @@ pub(crate) async fn bound(State(limit): State<Duration>, request: Request, next:
             tracing::error!("a handler panicked");
             Err(Problem::internal())
         }
-        Err(_) => Err(Problem::deadline()),
+        Err(_) if arrived.load(Ordering::Relaxed) => Err(Problem::deadline()),
+        Err(_) => Err(Problem::slow_body()),
     }
+}
+
+/// The request, and whether its body has arrived as a whole: who is slow decides whose fault a missed deadline is.
+fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
+    let arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    if arrived.load(Ordering::Relaxed) {
+        return (request, arrived);
+    }
+    let ended = Arc::clone(&arrived);
+    let request = request.map(|body| {
+        let end = stream::once(async move {
+            ended.store(true, Ordering::Relaxed);
+            Ok(Bytes::new())
+        });
+        Body::from_stream(body.into_data_stream().chain(end))
+    });
+    (request, arrived)
 }
 
 /// Refuses what no handler should have to think of: endless URLs, U+0000 in them, compressed bodies.
@@ -56,7 +83,7 @@ pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::get};
+    use axum::{Router, middleware::from_fn_with_state, routing::get};
     use tower::ServiceExt;
 
     use super::*;
@@ -76,5 +103,21 @@ mod tests {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();
             assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_its_senders_fault() {
+        let read = async |body: String| body;
+        let router = Router::new()
+            .route("/read", axum::routing::post(read))
+            .route_layer(from_fn_with_state(Duration::from_millis(50), bound));
+        let ask = |body: Body| {
+            let request = Request::builder().method("POST").uri("/read").body(body).unwrap();
+            router.clone().oneshot(request)
+        };
+        let half = stream::once(async { Ok::<_, std::io::Error>(Bytes::from("half")) });
+        let endless = Body::from_stream(half.chain(stream::pending()));
+        assert_eq!(ask(endless).await.unwrap().status(), 408);
+        assert_eq!(ask(Body::from("whole")).await.unwrap().status(), 200);
     }
 }

@@ -140,6 +140,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "deadline", "The request took too long", detail)
     }
 
+    pub(crate) fn slow_body() -> Self {
+        let detail = "the body did not arrive in time; send it again";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body took too long", detail)
+    }
+
     pub(crate) fn internal() -> Self {
         let detail = "the server met a defect; its log says more";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed", detail)
