@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -180,5 +181,26 @@ impl Executor for RunExecutor {
             tracing::warn!(file = %file.display(), %error, "an uploaded component cannot be removed");
         }
         memory::give_back_soon();
+    }
+}
+
+/// How often installed plugins are looked for that are not compiled here yet.
+const WARM_EVERY: Duration = Duration::from_secs(15);
+
+/// Compiles the plugins that runs use before a run needs them: whoever takes a lost sync over must not begin with a
+/// compilation. Ends with `cancel`.
+pub async fn keep_warm(worker: Worker, cancel: CancellationToken) {
+    while !cancel.is_cancelled() {
+        let plugins = worker.store.plugins().await.unwrap_or_default();
+        for plugin in plugins {
+            // A run that needs it says what is wrong with it.
+            if let Err(error) = worker.plugins.load(&plugin.digest).await {
+                tracing::debug!(plugin = plugin.name, error = %error, "a plugin cannot be compiled ahead of its use");
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(WARM_EVERY) => {}
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::stop;
 use crate::{
     cli::Global,
     context::{Context, runtime},
-    executing::{self, RunExecutor},
+    executing::{self, RunExecutor, keep_warm},
     exit::{CliError, Exit},
     output::Output,
     wiring,
@@ -65,11 +65,13 @@ async fn work(context: &Context, arguments: &Worker) -> Result<(), CliError> {
     });
     context.output.line(&document, &format!("Thimble works on {} with {capacity} runs at once", store.place()))?;
     let executor = Arc::new(RunExecutor::new(context, wired.worker.clone())?);
+    let warming = tokio::spawn(keep_warm(wired.worker.clone(), shutdown.clone()));
     thimble_control::reconcile(store.clone(), executor, Signals::default(), settings, shutdown).await;
     if let Some(health) = health {
         // Nobody waits for an answer of it any more.
         health.abort();
     }
+    warming.abort();
     store.close().await;
     Ok(())
 }
