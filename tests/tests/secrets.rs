@@ -312,7 +312,7 @@ fn notifiers(world: &mut World, server: &Served) {
     let webhook = json!({"kind": "webhook", "config": {"url": at(world, "hook"),
         "secret": format!("whsec_{}AAAAAA", world.planted.plant("notifier: signing key")),
         "headers": {"x-key": world.planted.plant("notifier: header")}}});
-    let email = json!({"kind": "email", "config": {"host": "127.0.0.1", "port": world.parrot, "tls": "none", "user": "u",
+    let email = json!({"kind": "email", "config": {"host": "127.0.0.1", "port": world.parrot, "tls": "starttls", "user": "u",
         "password": world.planted.plant("notifier: password of the mail server"), "from": "a@example.org",
         "to": ["b@example.org"]}});
     for (name, spec) in [("slack", slack), ("pagerduty", pagerduty), ("webhook", webhook), ("email", email)] {

@@ -81,7 +81,9 @@ impl Fleet {
     /// A worker as on another machine: nothing but the configuration and the host key.
     fn worker(&self, front: &Installation) -> Worker {
         let place = Installation::new(json!({}), settings(&self.postgres, &self.places));
-        start(front, place)
+        let worker = start(front, place);
+        worker.warm();
+        worker
     }
 
     async fn sql(&self, sql: &str) -> Vec<Vec<Option<String>>> {
@@ -147,6 +149,22 @@ impl Worker {
         let place = std::mem::replace(&mut gone.place, place);
         drop(gone);
         start(front, place)
+    }
+}
+
+impl Worker {
+    /// Waits until it has compiled the connector, as a worker does that has been up for a moment.
+    fn warm(&self) {
+        let cache = self.place.data().join("plugins/cache");
+        let compiled = || {
+            let files = std::fs::read_dir(&cache).into_iter().flatten().flatten();
+            files.filter(|file| file.path().extension().is_some_and(|extension| extension == "code")).count()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while compiled() == 0 {
+            assert!(Instant::now() < deadline, "{} compiles nothing ahead", self.holder);
+            std::thread::sleep(POLL);
+        }
     }
 }
 
