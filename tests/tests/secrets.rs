@@ -27,7 +27,7 @@ impl Planted {
         let mut state = 0x6a09_e667_f3bc_c908_u64 ^ place.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte));
         let letters = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
         let mut digits = String::new();
-        for _ in 0..24 {
+        for _ in 0..34 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             digits.push(char::from(letters[(state >> 33) as usize % letters.len()]));
         }
@@ -271,6 +271,13 @@ fn connections(world: &mut World, server: &Served) {
     world.put(server, "/destinations/stored", &json!({"kind": "postgres", "config": config}));
     let spec = json!({"plugin": "files", "config": world.files("to-stored"), "destination": {"name": "stored"}});
     world.put(server, "/connections/to-stored", &spec);
+    // What was replaced or removed is no less secret.
+    let spec = json!({"plugin": "files", "config": world.files("replaced")});
+    world.put(server, "/connections/api", &spec);
+    let spec = json!({"plugin": "files", "config": world.files("removed")});
+    world.put(server, "/connections/removed", &spec);
+    let (status, told) = world.ask(server, "DELETE", "/api/v1/connections/removed", &Value::Null);
+    assert_eq!(status, 204, "{told}");
 }
 
 /// What is wrong is told without the value.
@@ -284,8 +291,19 @@ fn mistakes(world: &mut World, server: &Served) {
     world.refused(server, "PUT", "/connections/wrong", &spec(number));
     let in_url = format!("https://me:{}@127.0.0.1/a.csv", secret(world, "password in the URL of a stream"));
     world.refused(server, "PUT", "/connections/wrong", &spec(json!({"streams": [{"name": "s", "urls": [in_url]}]})));
-    let unknown = json!({"plugin": secret(world, "unknown field").len(), "pass": secret(world, "beside a wrong type")});
-    world.refused(server, "PUT", "/connections/wrong", &unknown);
+    let beside = json!({"plugin": 5, "pass": secret(world, "beside a wrong type")});
+    world.refused(server, "PUT", "/connections/wrong", &beside);
+    let whole = json!({"plugin": "files", "config": secret(world, "instead of a configuration")});
+    world.refused(server, "PUT", "/connections/wrong", &whole);
+    world.refused(server, "PUT", "/sources/wrong", &whole);
+    let role = json!({"name": "wrong", "role": secret(world, "instead of a role")});
+    world.refused(server, "POST", "/tokens", &role);
+    let key = json!({"kind": "pagerduty", "config": {"routing_key": [secret(world, "routing key of a wrong type")]}});
+    world.refused(server, "PUT", "/notifiers/wrong", &key);
+    let header = json!({"kind": "webhook", "config": {"url": "x", "header": secret(world, "misspelt header")}});
+    world.refused(server, "PUT", "/notifiers/wrong", &header);
+    let signing = json!({"kind": "webhook", "config": {"url": "http://127.0.0.1:9/", "secret": secret(world, "bad signing key")}});
+    world.refused(server, "PUT", "/notifiers/wrong", &signing);
     let url = format!("postgres://me:{}@127.0.0.1/db", secret(world, "password in the URL of a stored destination"));
     world.refused(server, "PUT", "/destinations/wrong", &json!({"kind": "postgres", "config": {"url": url}}));
     let password = json!({"url": 5, "password": secret(world, "password beside a wrong URL")});
@@ -310,9 +328,9 @@ fn notifiers(world: &mut World, server: &Served) {
     let pagerduty = json!({"kind": "pagerduty",
         "config": {"url": at(world, "pd"), "routing_key": world.planted.plant("notifier: routing key")}});
     let webhook = json!({"kind": "webhook", "config": {"url": at(world, "hook"),
-        "secret": format!("whsec_{}AAAAAA", world.planted.plant("notifier: signing key")),
+        "secret": format!("whsec_{}", world.planted.plant("notifier: signing key")),
         "headers": {"x-key": world.planted.plant("notifier: header")}}});
-    let email = json!({"kind": "email", "config": {"host": "127.0.0.1", "port": world.parrot, "tls": "starttls", "user": "u",
+    let email = json!({"kind": "email", "config": {"host": "127.0.0.1", "port": world.parrot, "tls": "implicit", "user": "u",
         "password": world.planted.plant("notifier: password of the mail server"), "from": "a@example.org",
         "to": ["b@example.org"]}});
     for (name, spec) in [("slack", slack), ("pagerduty", pagerduty), ("webhook", webhook), ("email", email)] {
@@ -320,7 +338,7 @@ fn notifiers(world: &mut World, server: &Served) {
         world.ask(server, "POST", &format!("/api/v1/notifiers/{name}/test"), &json!({}));
     }
     let hook = json!({"url": at(world, "load"),
-        "secret": format!("whsec_{}AAAAAA", world.planted.plant("hook: signing key")),
+        "secret": format!("whsec_{}", world.planted.plant("hook: signing key")),
         "headers": {"x-key": world.planted.plant("hook: header")}});
     world.put(server, "/connections/api/hooks", &json!({"hooks": {"warehouse": hook}}));
 }
@@ -434,6 +452,11 @@ fn fifty_planted_secrets_are_found_nowhere() {
     ] {
         world.command(&installation, args, &in_environment);
     }
+    let applied = json!({"connections": {"applied": {"plugin": "files", "config": world.files("applied")}}});
+    let file = installation.folder.path().join("more.yaml");
+    std::fs::write(&file, applied.to_string()).unwrap();
+    world.command(&installation, &["connection", "apply", file.to_str().unwrap()], &in_environment);
+    world.command(&installation, &["check", "applied"], &in_environment);
     let first = std::fs::read_to_string(installation.data().join("api-token")).unwrap().trim().to_owned();
     world.planted.0.insert("first token".into(), first);
     let log = server.stop();

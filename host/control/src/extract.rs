@@ -74,9 +74,24 @@ impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(MAX_BODY_BYTES as u64),
-            status => Self::malformed(status, rejection.body_text()),
+            status => Self::malformed(status, masked(rejection.body_text())),
         }
     }
+}
+
+/// The parser's sentence without the value that it quotes: whoever put a secret into the wrong place of a body must not
+/// find it in an answer, which may be kept.
+fn masked(mut told: String) -> String {
+    for (before, after) in [("string \"", "\", expected"), ("unknown variant `", "`, expected")] {
+        let start = told.find(before).map(|at| at + before.len());
+        // The last one, as the value may hold the same words.
+        if let (Some(start), Some(end)) = (start, told.rfind(after))
+            && start <= end
+        {
+            told.replace_range(start..end, "…");
+        }
+    }
+    told
 }
 
 impl From<PathRejection> for Problem {
@@ -99,4 +114,25 @@ pub(crate) fn connection_id(name: String) -> Result<ConnectionId, Problem> {
 /// A run's id from the path.
 pub(crate) fn run_id(id: String) -> RunId {
     RunId(id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn values_are_not_said_back() {
+        let told = |json: &str| {
+            let error = serde_json::from_str::<std::collections::BTreeMap<String, Vec<u8>>>(json).unwrap_err();
+            masked(error.to_string())
+        };
+        let plain = told(r#"{"config": "hunter2"}"#);
+        assert!(plain.starts_with("invalid type: string \"…\", expected a sequence"), "{plain}");
+        let sly = told(r#"{"config": "hunter2\", expected hunter2"}"#);
+        assert!(!sly.contains("hunter2") && sly.contains("expected a sequence"), "{sly}");
+        let role = serde_json::from_str::<crate::Role>("\"hunter2\"").unwrap_err().to_string();
+        assert!(role.contains("hunter2") && !masked(role).contains("hunter2"));
+        assert_eq!(masked("EOF while parsing".into()), "EOF while parsing");
+    }
 }

@@ -91,11 +91,14 @@ fn lake_schema() -> Value {
     })
 }
 
+/// A destination that is open, and the version of its row.
+type Kept = (i64, Arc<dyn Destination>);
+
 /// Opens stored destinations, and keeps them open until they change.
 pub struct StoredInDatabase {
     store: Store,
     keys: Keys,
-    open: Mutex<HashMap<String, (i64, Arc<dyn Destination>)>>,
+    open: Mutex<HashMap<String, Kept>>,
 }
 
 impl StoredInDatabase {

@@ -107,7 +107,7 @@ impl Notice {
         add("Connection", self.connection.clone());
         add("Stream", self.stream.clone());
         add("Run", self.run.clone());
-        add("Kind of error", self.failure.as_ref().map(|failure| kind_word(failure)));
+        add("Kind of error", self.failure.as_ref().map(kind_word));
         add("Since", self.opened_at.map(rfc3339));
         facts
     }

@@ -136,7 +136,9 @@ impl KeySource for Ring {
 impl KeyRotation for Ring {
     fn rotate(&self, now_ms: i64) -> Result<(), Failure> {
         let now = chrono::DateTime::from_timestamp_millis(now_ms).unwrap();
-        self.change(|ring| ring.rotated(HostKey::generate().unwrap(), now).unwrap());
+        let rotated = self.ring().rotated(HostKey::generate().unwrap(), now);
+        let rotated = rotated.ok_or_else(|| Failure::new(ErrorKind::Config, "the ring is full"))?;
+        self.change(|_| rotated);
         Ok(())
     }
 

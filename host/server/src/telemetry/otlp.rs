@@ -59,7 +59,7 @@ impl Exporter {
     ) -> Result<Option<Self>, CliError> {
         let named = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
         let disabled = environment("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if disabled || (otlp.endpoint.is_none() && !ENDPOINTS.iter().any(|name| named(name))) {
+        if disabled || (otlp.endpoint.is_none() && !ENDPOINTS.iter().any(&named)) {
             return Ok(None);
         }
         let wrong = |error: &dyn fmt::Display| {
