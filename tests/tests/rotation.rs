@@ -71,7 +71,6 @@ async fn the_host_key_rotates_under_load_and_nothing_fails() {
     assert_eq!(server.run("c", "sync")["status"], "succeeded");
     let before = digests(&installation);
     assert_eq!(before.len(), 200);
-
     let (done, syncs, failed) = (AtomicBool::new(false), AtomicUsize::new(0), std::sync::Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for name in CONNECTIONS {
