@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Config, Row, config::SslMode, types::ToSql};
 
 use super::{
     Postgres,
-    settings::{PostgresSettings, TlsMode},
+    settings::{Password, PostgresSettings, TlsMode},
     sqlstate,
     tls::Tls,
 };
@@ -30,6 +30,8 @@ pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
 pub(super) struct Session {
     pub(super) client: Client,
     task: JoinHandle<()>,
+    /// Hidden in what the server says.
+    password: Option<Password>,
 }
 
 impl Drop for Session {
@@ -88,8 +90,13 @@ fn place(settings: &PostgresSettings) -> String {
 }
 
 impl Session {
+    /// What an error of this connection means.
+    pub(super) fn failed(&self, action: &'static str, object: &str, error: &tokio_postgres::Error) -> LoadError {
+        sqlstate::failed(action, object, error, self.password.as_ref())
+    }
+
     pub(super) async fn run(&self, action: &'static str, object: &str, sql: &str) -> Result<(), LoadError> {
-        self.client.batch_execute(sql).await.map_err(|error| sqlstate::failed(action, object, &error))
+        self.client.batch_execute(sql).await.map_err(|error| self.failed(action, object, &error))
     }
 
     pub(super) async fn rows(
@@ -99,7 +106,7 @@ impl Session {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, LoadError> {
-        self.client.query(sql, values).await.map_err(|error| sqlstate::failed(action, object, &error))
+        self.client.query(sql, values).await.map_err(|error| self.failed(action, object, &error))
     }
 
     /// Runs a statement and tells how many rows it touched.
@@ -110,7 +117,7 @@ impl Session {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<u64, LoadError> {
-        self.client.execute(sql, values).await.map_err(|error| sqlstate::failed(action, object, &error))
+        self.client.execute(sql, values).await.map_err(|error| self.failed(action, object, &error))
     }
 }
 
@@ -124,7 +131,8 @@ async fn connect(settings: &PostgresSettings) -> Result<Session, LoadError> {
 }
 
 async fn open(settings: &PostgresSettings, place: &str) -> Result<Session, LoadError> {
-    let failed = |error: tokio_postgres::Error| sqlstate::failed("connect to", place, &error);
+    let password = settings.password.as_ref();
+    let failed = |error: tokio_postgres::Error| sqlstate::failed("connect to", place, &error, password);
     let mut config = Config::new();
     config
         .host(&settings.host)
@@ -142,16 +150,18 @@ async fn open(settings: &PostgresSettings, place: &str) -> Result<Session, LoadE
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyFull => SslMode::Require,
         });
-    if let Some(password) = &settings.password {
+    if let Some(password) = password {
         config.password(password.expose());
     }
     let (client, connection) = config.connect(Tls::new(settings)?).await.map_err(failed)?;
+    let (at, hidden) = (place.to_owned(), settings.password.clone());
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
+            let error = sqlstate::failed("go on with", at, &error, hidden.as_ref());
             tracing::debug!(%error, "a connection to a PostgreSQL destination ended");
         }
     });
-    let session = Session { client, task };
+    let session = Session { client, task, password: settings.password.clone() };
     session.prepare(settings, place).await?;
     Ok(session)
 }

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use super::{
     client::Session,
     segment::{self, Segment, Target},
-    sqlstate,
     table::{self, Table},
 };
 use crate::{
@@ -72,7 +71,7 @@ pub(super) async fn copy(
 }
 
 async fn send(session: &Session, segment: Segment, targets: Vec<Target>, into: &str) -> Result<Copied, LoadError> {
-    let failed = |error: tokio_postgres::Error| sqlstate::failed("copy rows into", into, &error);
+    let failed = |error: tokio_postgres::Error| session.failed("copy rows into", into, &error);
     let columns = table::list(targets.iter().map(|target| target.column.as_str()), "");
     let sql = format!("copy {into} ({columns}) from stdin (format binary)");
     let sink = session.client.copy_in::<_, Bytes>(&sql).await.map_err(failed)?;

@@ -43,7 +43,7 @@ impl Postgres {
         session.run("begin in", &place.commits, "begin isolation level read committed read write").await?;
         let Err(error) = session.client.batch_execute(&patience).await else { return Ok(session) };
         if !sqlstate::locked(&error) {
-            return Err(sqlstate::failed("wait for the older owner of", &place.commits, &error));
+            return Err(session.failed("wait for the older owner of", &place.commits, &error));
         }
         session.run("roll back in", &place.commits, "rollback").await?;
         end_older(&session, place).await;

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     client::Session,
-    names, sqlstate,
+    names,
     state::Place,
     table::{Table, list},
 };
@@ -146,7 +146,7 @@ pub(super) async fn make_over_rows(
             session.run("create the unique index of", &table.sql, &sql).await?;
             removed
         }
-        Err(error) => return Err(sqlstate::failed("create the unique index of", &table.sql, &error)),
+        Err(error) => return Err(session.failed("create the unique index of", &table.sql, &error)),
     };
     session.run("index", &table.sql, "release savepoint thimble_index").await?;
     Ok(removed)

@@ -76,9 +76,9 @@ async fn commit(session: &Session, place: &Place, seq: BatchSeq) -> Result<(), L
     let object = format!("batch {seq} of connection {} in {}", place.connection, place.commits);
     match tokio::time::timeout(COMMIT_WAIT, session.client.batch_execute("commit")).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) if sqlstate::rolled_back(&error) => Err(sqlstate::failed("commit", object, &error)),
+        Ok(Err(error)) if sqlstate::rolled_back(&error) => Err(session.failed("commit", &object, &error)),
         Ok(Err(error)) => {
-            let source = match sqlstate::failed("commit", "", &error) {
+            let source = match session.failed("commit", "", &error) {
                 LoadError::Transient { source, .. } | LoadError::Failed { source, .. } => source,
                 other => other.into(),
             };

@@ -19,6 +19,11 @@ impl Password {
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
+
+    /// `text` with the password as `***`: a server may say back what it was told.
+    pub(super) fn hide_in(&self, text: &str) -> String {
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+    }
 }
 
 /// Whether and how the connection is encrypted.

@@ -1,9 +1,10 @@
-//! Sorts the server's errors by what can be done about them. Must never show a row's values.
+//! Sorts the server's errors by what can be done about them. Must never show a row's values, nor the password.
 
 use std::error::Error as _;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::settings::Password;
 use crate::error::LoadError;
 
 /// What the server said, without the values that it may have said it about.
@@ -19,11 +20,20 @@ struct Said {
 #[error("{0}")]
 struct Broken(String);
 
-/// Sorts an error by what can be done about it.
-pub(super) fn failed(action: &'static str, object: impl Into<String>, error: &tokio_postgres::Error) -> LoadError {
+/// Sorts an error by what can be done about it. What the server said is told without the password.
+pub(super) fn failed(
+    action: &'static str,
+    object: impl Into<String>,
+    error: &tokio_postgres::Error,
+    password: Option<&Password>,
+) -> LoadError {
     let object = object.into();
-    let Some(said) = error.as_db_error() else { return broken(action, object, error) };
-    let source = Box::new(Said { message: message(said), code: said.code().code().to_owned() });
+    let hide = |text: String| match password {
+        Some(password) => password.hide_in(&text),
+        None => text,
+    };
+    let Some(said) = error.as_db_error() else { return broken(action, object, error, hide) };
+    let source = Box::new(Said { message: hide(message(said)), code: said.code().code().to_owned() });
     let (class, _) = said.code().code().split_at_checked(2).unwrap_or_default();
     match class {
         "28" => LoadError::Denied { action, object, source },
@@ -39,10 +49,15 @@ pub(super) fn failed(action: &'static str, object: impl Into<String>, error: &to
 }
 
 /// An error of a connection that is not the server's answer.
-fn broken(action: &'static str, object: String, error: &tokio_postgres::Error) -> LoadError {
+fn broken(
+    action: &'static str,
+    object: String,
+    error: &tokio_postgres::Error,
+    hide: impl Fn(String) -> String,
+) -> LoadError {
     let said = error.to_string();
     let message = error.source().map_or_else(|| said.clone(), |source| format!("{said}: {source}"));
-    let source = Box::new(Broken(message));
+    let source = Box::new(Broken(hide(message)));
     // The driver tells these kinds apart in their text only.
     if said.contains("TLS handshake") || said.contains("invalid configuration") {
         LoadError::Config(format!("the destination could not {action} {object}: {source}"))
