@@ -10,42 +10,17 @@ use crate::report::RunReport;
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RunEvent {
     /// The lease is held, the destination fenced, leftovers loaded.
-    Started {
-        epoch: u64,
-        recovered_batches: u64,
-    },
+    Started { epoch: u64, recovered_batches: u64 },
     /// What is to be read of a stream.
-    Planned {
-        stream: String,
-        partitions: u64,
-        estimated_bytes: Option<u64>,
-        estimated_records: Option<u64>,
-    },
+    Planned { stream: String, partitions: u64, estimated_bytes: Option<u64>, estimated_records: Option<u64> },
     /// Records taken from the connector so far, not yet committed.
-    Progress {
-        stream: String,
-        records: u64,
-        bytes: u64,
-        rejected: u64,
-    },
+    Progress { stream: String, records: u64, bytes: u64, rejected: u64 },
     /// A batch is in the destination.
-    Committed {
-        seq: BatchSeq,
-        records: u64,
-        rejected: u64,
-    },
+    Committed { seq: BatchSeq, records: u64, rejected: u64 },
     /// A partition failed and is tried again.
-    Retrying {
-        stream: String,
-        partition: String,
-        wait_ms: u64,
-        failure: Failure,
-    },
+    Retrying { stream: String, partition: String, wait_ms: u64, failure: Failure },
     /// A line of the connector's log.
-    Log {
-        level: String,
-        message: String,
-    },
+    Log { level: String, message: String },
     /// The policy refused traffic of the connector.
     EgressDenied {
         host: String,
@@ -54,6 +29,8 @@ pub enum RunEvent {
     },
     Finished {
         report: RunReport,
+        /// Why it failed: the first of the report's failures, or what ended the run before its streams were read.
+        failure: Option<Failure>,
     },
 }
 

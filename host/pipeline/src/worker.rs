@@ -144,7 +144,7 @@ impl Worker {
             Err(Stopped { failure, report }) => (*report, Some(failure)),
         };
         report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        events.event(RunEvent::Finished { report: report.clone() });
+        events.event(RunEvent::Finished { report: report.clone(), failure: failure.clone() });
         let stored = serde_json::to_value(&report).expect("a report is plain data, which always serializes");
         let outcome = match failure.clone() {
             Some(failure) => RunOutcome::failed(failure, stored),

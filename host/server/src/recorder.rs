@@ -124,8 +124,10 @@ impl EventSink for Recorder {
                 let message = format!("committed batch {seq}: {records} records, {rejected} rejected");
                 self.line(LogLevel::Info, "host", message);
             }
-            RunEvent::Finished { report } => {
-                for failure in &report.failures {
+            RunEvent::Finished { report, failure } => {
+                // The first of the streams' failures is the run's; one that ended the run early stands alone.
+                let alone = failure.filter(|_| report.failures.is_empty());
+                for failure in report.failures.iter().chain(&alone) {
                     self.line(LogLevel::Error, "host", failure.message.clone());
                 }
             }
