@@ -355,7 +355,10 @@ fn tokens(world: &mut World, server: &Served, installation: &Installation) {
         world.seen.add(format!("connections as {name}"), shown);
         world.planted.0.insert(format!("token {name}"), secret);
     }
-    let made = installation.json(&["token", "create", "five", "--role", "viewer", "--expires", "1h"]);
+    let arguments = ["token", "create", "five", "--role", "viewer", "--expires", "1h", "--output", "json"];
+    // The configuration names the variable; the command has no use for its value.
+    let output = installation.command(&arguments).env("PLANTED", "none").output().unwrap();
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
     world.planted.0.insert("token five".into(), made["secret"].as_str().unwrap().to_owned());
 }
 
@@ -397,7 +400,6 @@ fn look_everywhere(world: &mut World, server: &Served) {
 }
 
 #[test]
-#[ignore = "not seen to pass as a whole yet: run it with --ignored"]
 fn fifty_planted_secrets_are_found_nowhere() {
     let mut world =
         World { planted: Planted::default(), seen: Seen::default(), parrot: parrot(), postgres: talkative_postgres() };
@@ -413,8 +415,7 @@ fn fifty_planted_secrets_are_found_nowhere() {
     let url = format!("http://127.0.0.1:{}/{control}.csv", world.parrot);
     let spec = json!({"plugin": "files", "config": {"streams": [{"name": control, "urls": [url]}]}});
     world.put(&server, "/connections/open", &spec);
-    let grants =
-        json!({"grants": [format!("127.0.0.1:{}", world.parrot), format!("bucket.127.0.0.1:{}", world.parrot)]});
+    let grants = json!({"grants": [format!("127.0.0.1:{}", world.parrot)]});
     world.put(&server, "/plugins/files/grants", &grants);
     let names = ["api", "to-talkative", "to-url", "to-s3", "by-source", "to-stored", "filed", "variable", "open"];
     for name in names {
