@@ -10,7 +10,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thimble_fixtures::files::FileServer;
+use tempfile::TempDir;
+use thimble_fixtures::{
+    files::FileServer,
+    postgres::{Options, PASSWORD, Postgres},
+};
 
 use crate::{harness::Installation, serve::Server};
 
@@ -78,13 +82,41 @@ fn decided(server: &Server<'_>) -> BTreeMap<i64, Vec<String>> {
     slots
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_servers_and_fifty_clients_one_starts_a_sync_and_no_slot_is_lost_or_repeated() {
-    let folder = tempfile::tempdir().unwrap();
+async fn source(folder: &TempDir) -> (FileServer, Value) {
     std::fs::write(folder.path().join("a.csv"), "id\n1\n2\n").unwrap();
     let source = FileServer::start(folder.path(), 0).await.unwrap();
-    let installation = Installation::files(json!([{"name": "s", "urls": [source.url("a.csv")]}]));
-    let servers = [Server::start(&installation), Server::start(&installation)];
+    let streams = json!([{"name": "s", "urls": [source.url("a.csv")]}]);
+    (source, streams)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_and_fifty_clients_one_starts_a_sync_and_no_slot_is_lost_or_repeated() {
+    let folder = TempDir::new().unwrap();
+    let (_source, streams) = source(&folder).await;
+    prove(&Installation::files(streams));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_on_postgresql() {
+    let (folder, places) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (_source, streams) = source(&folder).await;
+    let postgres = Postgres::start(Options::default()).await.unwrap();
+    postgres.create_database("control").await.unwrap();
+    let place = |name: &str| format!("file://{}/{name}", places.path().display());
+    let extra = json!({
+        "store": {"url": postgres.url("control"), "password": PASSWORD},
+        "staging": {"url": place("staging")},
+        "destination": {"lake": {"url": place("lake")}},
+    });
+    let installation = Installation::new(json!({"c": {"plugin": "files", "config": {"streams": streams}}}), extra);
+    // A folder that is there is no copy of another one, whose control database would be a file.
+    std::fs::create_dir(installation.data()).unwrap();
+    installation.install("files");
+    prove(&installation);
+}
+
+fn prove(installation: &Installation) {
+    let servers = [Server::start(installation), Server::start(installation)];
     let both = [&servers[0], &servers[1]];
     let (_, connection) = servers[0].curl("GET", "/api/v1/connections/c", &[]);
     let body = json!({"plugin": "files", "config": connection["config"], "schedule": {"every": "10s"}});
