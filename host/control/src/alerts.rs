@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thimble_store::{AlertPage, AlertRow, Change, EventPage, EventRow};
+use thimble_store::{AlertPage, AlertRow, EventPage, EventRow};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -12,6 +12,7 @@ use crate::{
     extract::{Params, Place},
     notify::word,
     page::{Page, from_overfull, page_size},
+    workspaced::{self, note},
 };
 
 /// A condition that lasts, or lasted.
@@ -126,9 +127,8 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
 }
 
 async fn seen(settings: &ControlSettings, caller: &Caller, id: &str) -> Result<AlertRow, Problem> {
-    let none = || Problem::not_found("alert", id);
-    let row = settings.store.alert(id.parse().map_err(|_| none())?).await?;
-    if caller.sees(&row.workspace) { Ok(row) } else { Err(none()) }
+    let number = id.parse().map_err(|_| Problem::not_found("alert", id))?;
+    workspaced::seen(caller, settings.store.alert(number).await)
 }
 
 /// Alerts, newest first.
@@ -172,10 +172,7 @@ async fn acknowledge(
     let row = seen(&settings, &caller, &id).await?;
     let now_ms = settings.now_ms();
     let row = settings.store.acknowledge_alert(row.id, caller.actor(), now_ms).await?;
-    let (workspace, detail) = (Some(row.workspace.as_str()), json!({"kind": word(row.kind)}));
-    let change =
-        Change { actor: caller.actor(), action: "alert.acknowledge", subject: &id, detail: &detail, workspace };
-    settings.store.note(change, now_ms).await?;
+    note(&settings, &caller, "alert.acknowledge", &row, &json!({"kind": word(row.kind)})).await?;
     Ok(Json(row.into()))
 }
 

@@ -13,6 +13,7 @@ use crate::{
     extract::{Body, Params, Place},
     page::{NumberedParams, Page, from_overfull, page_size},
     state::{self, ConnectionState},
+    workspaced,
 };
 
 /// A position that was committed.
@@ -107,6 +108,6 @@ async fn rewind(
     let position = current.rewound(&past, stream.as_deref());
     settings.store.put_position_edit(&row.id, &position, caller.actor(), settings.now_ms()).await?;
     let detail = json!({"stream": stream, "batch": seq});
-    connections::note(&settings, &caller, "state.rewind", &row, &detail).await?;
+    workspaced::note(&settings, &caller, "state.rewind", &row, &detail).await?;
     Ok((StatusCode::ACCEPTED, Json(state::read(&settings, &row.id).await?)))
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_engine::{retry::RunRetry, schedule::Schedule, span::Span};
 use thimble_record::{ConnectionId, StreamSelection, envelope::SecretRow};
-use thimble_store::{Change, ConnectionRow, StoreError};
+use thimble_store::{ConnectionRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,6 +22,7 @@ use crate::{
     extract::{Body, Params, Place, connection_id},
     page::{Page, PageParams, from_overfull, page_size},
     schedule::ScheduleSettings,
+    workspaced::{self, note, put_status},
 };
 
 fn selections_schema() -> utoipa::openapi::Schema {
@@ -179,8 +180,7 @@ impl From<ConnectionRow> for Connection {
 
 /// A connection that exists for the caller.
 pub(crate) async fn seen(settings: &ControlSettings, caller: &Caller, id: String) -> Result<ConnectionRow, Problem> {
-    let row = settings.store.connection(&connection_id(id)?).await?;
-    if caller.sees(&row.workspace) { Ok(row) } else { Err(Problem::not_found("connection", row.id.as_str())) }
+    workspaced::seen(caller, settings.store.connection(&connection_id(id)?).await)
 }
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
@@ -237,21 +237,15 @@ async fn put(
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Connection>), Problem> {
     let id = connection_id(id)?;
     let expected = etag::expected(&headers)?;
-    let stored = match settings.store.connection(&id).await {
-        Ok(stored) if caller.sees(&stored.workspace) => Some(stored),
-        Ok(_) => return Err(Problem::invalid(format!("the name {id} is taken in another workspace"))),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(other) => return Err(other.into()),
-    };
+    let stored = workspaced::replaced(&caller, settings.store.connection(&id).await)?;
     let now_ms = settings.now_ms();
     let row = row(&settings, &caller, id, spec, stored.as_ref()).await?;
     let created = settings.store.put_connection(&row, expected, now_ms).await?;
     let detail = json!({"plugin": row.plugin, "created": created});
     note(&settings, &caller, "connection.put", &row, &detail).await?;
     settings.signals.wake();
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let row = settings.store.connection(&row.id).await?;
-    Ok((status, etag(row.version), Json(row.into())))
+    Ok((put_status(created), etag(row.version), Json(row.into())))
 }
 
 /// The row that a specification leads to, secrets sealed.
@@ -265,13 +259,7 @@ async fn row(
     let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, freshness_ms, .. } = spec;
     let ConnectionSpec { schedule, stream_schedules, retry, max_duration, .. } = spec;
     let scheduled = ScheduleSettings { schedule, stream_schedules, retry, max_duration };
-    let workspace = match (stored, workspace) {
-        (Some(stored), Some(wanted)) if stored.workspace != wanted => {
-            return Err(Problem::invalid(format!("connection {id} stays in the workspace {:?}", stored.workspace)));
-        }
-        (Some(stored), _) => stored.workspace.clone(),
-        (None, wanted) => caller.place(wanted.as_deref())?,
-    };
+    let workspace = workspaced::home(caller, stored, workspace)?;
     let row = match (source, plugin, config) {
         (Some(name), None, None) => {
             let unknown = || Problem::invalid(format!("there is no source named {name:?} in workspace {workspace:?}"));
@@ -330,19 +318,6 @@ async fn own(
         .map_err(|failure| Problem::from_failure(&failure))?;
     let catalog = stored.and_then(|stored| stored.catalog.clone());
     Ok(ConnectionRow { secrets, catalog, ..ConnectionRow::new(id, plugin, config) })
-}
-
-/// Notes a change of a connection.
-pub(crate) async fn note(
-    settings: &ControlSettings,
-    caller: &Caller,
-    action: &str,
-    row: &ConnectionRow,
-    detail: &Value,
-) -> Result<(), Problem> {
-    let workspace = Some(row.workspace.as_str());
-    let change = Change { actor: caller.actor(), action, subject: row.id.as_str(), detail, workspace };
-    Ok(settings.store.note(change, settings.now_ms()).await?)
 }
 
 /// Deletes a connection with its state. What it loaded stays at the destination.

@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::envelope::SecretRow;
-use thimble_store::{Change, DestinationRow, StoreError};
+use thimble_store::DestinationRow;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,6 +19,7 @@ use crate::{
     etag::{self, etag},
     extract::{Body, Params, Place, connection_id},
     page::{Page, PageParams, from_overfull, page_size},
+    workspaced::{self, note, put_status},
 };
 
 /// A destination to be.
@@ -119,8 +120,7 @@ async fn get(
 }
 
 async fn seen(settings: &ControlSettings, caller: &Caller, name: &str) -> Result<DestinationRow, Problem> {
-    let row = settings.store.destination(name).await?;
-    if caller.sees(&row.workspace) { Ok(row) } else { Err(Problem::not_found("destination", name)) }
+    workspaced::seen(caller, settings.store.destination(name).await)
 }
 
 /// Creates or replaces a destination. Its connections load into it from their next run on; what they loaded stays where it
@@ -144,19 +144,8 @@ async fn put(
     // The same letters as a connection's name.
     let name = String::from(connection_id(name)?);
     let expected = etag::expected(&headers)?;
-    let stored = match settings.store.destination(&name).await {
-        Ok(stored) if caller.sees(&stored.workspace) => Some(stored),
-        Ok(_) => return Err(Problem::invalid(format!("the name {name} is taken in another workspace"))),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(other) => return Err(other.into()),
-    };
-    let workspace = match (&stored, workspace) {
-        (Some(stored), Some(wanted)) if stored.workspace != wanted => {
-            return Err(Problem::invalid(format!("destination {name} stays in the workspace {:?}", stored.workspace)));
-        }
-        (Some(stored), _) => stored.workspace.clone(),
-        (None, wanted) => caller.place(wanted.as_deref())?,
-    };
+    let stored = workspaced::replaced(&caller, settings.store.destination(&name).await)?;
+    let workspace = workspaced::home(&caller, stored.as_ref(), workspace)?;
     let kinds = settings.destination_kinds.schemas();
     let schema = kinds.get(&kind).ok_or_else(|| {
         let known: Vec<_> = kinds.keys().map(String::as_str).collect();
@@ -183,9 +172,8 @@ async fn put(
     let detail = json!({"kind": row.kind, "created": created});
     note(&settings, &caller, "destination.put", &row, &detail).await?;
     settings.signals.wake();
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let row = settings.store.destination(&row.name).await?;
-    Ok((status, etag(row.version), Json(row.into())))
+    Ok((put_status(created), etag(row.version), Json(row.into())))
 }
 
 /// Deletes a destination. Refused while a connection loads into it.
@@ -203,16 +191,4 @@ async fn remove(
     settings.store.delete_destination(&name).await?;
     note(&settings, &caller, "destination.delete", &row, &json!({})).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn note(
-    settings: &ControlSettings,
-    caller: &Caller,
-    action: &str,
-    row: &DestinationRow,
-    detail: &Value,
-) -> Result<(), Problem> {
-    let workspace = Some(row.workspace.as_str());
-    let change = Change { actor: caller.actor(), action, subject: &row.name, detail, workspace };
-    Ok(settings.store.note(change, settings.now_ms()).await?)
 }

@@ -12,11 +12,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Caller, ControlSettings, Problem,
-    connections::{note, seen},
+    connections::seen,
     etag::{self, etag},
     extract::{Body, Place},
     limits::{MAX_HOOKS, MAX_NAME_BYTES},
     notify::{WebhookSettings, hook_secrets, hooks_schema},
+    workspaced::note,
 };
 
 /// The hooks of a connection, by name.

@@ -50,6 +50,7 @@ mod state;
 mod tokens;
 mod versions;
 mod workers;
+mod workspaced;
 mod workspaces;
 
 pub use access::{Access, Rule, access, roles_markdown};

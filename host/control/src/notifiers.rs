@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thimble_store::{Change, DeliveryRow, NotifierRow, StoreError};
+use thimble_store::{DeliveryRow, NotifierRow};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,6 +19,7 @@ use crate::{
     limits::{MAX_FILTERED_CONNECTIONS, MAX_NAME_BYTES, MAX_NOTIFIER_DELAY_MS},
     notify::{Action, Channel, ChannelKind, Notice, Severity, notifier_secrets, try_out, word},
     page::{Page, PageParams, from_overfull, page_size},
+    workspaced::{self, note, put_status},
 };
 
 /// A notifier to be.
@@ -150,8 +151,7 @@ pub(crate) fn waiting_routes() -> OpenApiRouter<ControlSettings> {
 }
 
 async fn seen(settings: &ControlSettings, caller: &Caller, name: &str) -> Result<NotifierRow, Problem> {
-    let row = settings.store.notifier(name).await?;
-    if caller.sees(&row.workspace) { Ok(row) } else { Err(Problem::not_found("notifier", name)) }
+    workspaced::seen(caller, settings.store.notifier(name).await)
 }
 
 /// The notifiers, by name.
@@ -204,19 +204,13 @@ async fn put(
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Notifier>), Problem> {
     check_name(&name)?;
     let expected = etag::expected(&headers)?;
-    let stored = match settings.store.notifier(&name).await {
-        Ok(stored) if caller.sees(&stored.workspace) => Some(stored),
-        Ok(_) => return Err(Problem::invalid(format!("the name {name} is taken in another workspace"))),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(other) => return Err(other.into()),
-    };
+    let stored = workspaced::replaced(&caller, settings.store.notifier(&name).await)?;
     let now_ms = settings.now_ms();
     let row = row(&settings, &caller, name, spec, stored.as_ref())?;
     let created = settings.store.put_notifier(&row, expected, now_ms).await?;
     note(&settings, &caller, "notifier.put", &row, &json!({"kind": row.kind, "created": created})).await?;
     let row = settings.store.notifier(&row.name).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, etag(row.version), Json(row.into())))
+    Ok((put_status(created), etag(row.version), Json(row.into())))
 }
 
 /// The row that a specification leads to, secrets sealed.
@@ -228,13 +222,7 @@ fn row(
     stored: Option<&NotifierRow>,
 ) -> Result<NotifierRow, Problem> {
     let NotifierSpec { kind, config, events, connections, delay_ms, paused, workspace } = spec;
-    let workspace = match (stored, workspace) {
-        (Some(stored), Some(wanted)) if stored.workspace != wanted => {
-            return Err(Problem::invalid(format!("notifier {name} stays in the workspace {:?}", stored.workspace)));
-        }
-        (Some(stored), _) => stored.workspace.clone(),
-        (None, wanted) => caller.place(wanted.as_deref())?,
-    };
+    let workspace = workspaced::home(caller, stored, workspace)?;
     if !(0..=MAX_NOTIFIER_DELAY_MS).contains(&delay_ms) {
         return Err(Problem::invalid(format!("delay_ms: give 0 to {MAX_NOTIFIER_DELAY_MS}")));
     }
@@ -273,18 +261,6 @@ fn row(
     let opened = settings.sealer.open(&secret_row, row.config.clone(), &row.secrets).map_err(failed)?;
     Channel::parse(kind, &opened).map_err(failed)?;
     Ok(row)
-}
-
-async fn note(
-    settings: &ControlSettings,
-    caller: &Caller,
-    action: &str,
-    row: &NotifierRow,
-    detail: &Value,
-) -> Result<(), Problem> {
-    let workspace = Some(row.workspace.as_str());
-    let change = Change { actor: caller.actor(), action, subject: &row.name, detail, workspace };
-    Ok(settings.store.note(change, settings.now_ms()).await?)
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {

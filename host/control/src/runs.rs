@@ -21,6 +21,7 @@ use crate::{
     extract::{Body, Params, Place, connection_id, run_id},
     limits::{MAX_SEARCH_BYTES, MAX_UNFINISHED_RUNS, MAX_WAIT, WAIT_POLL},
     page::{Page, from_overfull, page_size},
+    workspaced,
 };
 
 /// What a run failed by.
@@ -275,7 +276,7 @@ pub(crate) async fn queue(
     let row = settings.store.enqueue(&new, settings.now_ms()).await?;
     settings.signals.wake();
     let detail = json!({"run": row.id, "kind": row.kind});
-    connections::note(settings, caller, action, connection, &detail).await?;
+    workspaced::note(settings, caller, action, connection, &detail).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location(&row.id))], Json(row.into())))
 }
 

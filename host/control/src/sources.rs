@@ -8,7 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::envelope::SecretRow;
-use thimble_store::{Change, SourceRow, StoreError};
+use thimble_store::{SourceRow, StoreError};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -17,6 +17,7 @@ use crate::{
     etag::{self, etag},
     extract::{Body, Params, Place, connection_id},
     page::{Page, PageParams, from_overfull, page_size},
+    workspaced::{self, note, put_status},
 };
 
 /// A source to be.
@@ -96,8 +97,7 @@ async fn get(
 }
 
 async fn seen(settings: &ControlSettings, caller: &Caller, name: &str) -> Result<SourceRow, Problem> {
-    let row = settings.store.source(name).await?;
-    if caller.sees(&row.workspace) { Ok(row) } else { Err(Problem::not_found("source", name)) }
+    workspaced::seen(caller, settings.store.source(name).await)
 }
 
 /// Creates or replaces a source. Its connections use the new configuration from their next run on.
@@ -120,19 +120,8 @@ async fn put(
     // The same letters as a connection's name.
     let name = String::from(connection_id(name)?);
     let expected = etag::expected(&headers)?;
-    let stored = match settings.store.source(&name).await {
-        Ok(stored) if caller.sees(&stored.workspace) => Some(stored),
-        Ok(_) => return Err(Problem::invalid(format!("the name {name} is taken in another workspace"))),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(other) => return Err(other.into()),
-    };
-    let workspace = match (&stored, workspace) {
-        (Some(stored), Some(wanted)) if stored.workspace != wanted => {
-            return Err(Problem::invalid(format!("source {name} stays in the workspace {:?}", stored.workspace)));
-        }
-        (Some(stored), _) => stored.workspace.clone(),
-        (None, wanted) => caller.place(wanted.as_deref())?,
-    };
+    let stored = workspaced::replaced(&caller, settings.store.source(&name).await)?;
+    let workspace = workspaced::home(&caller, stored.as_ref(), workspace)?;
     let installed = settings.store.plugin(&plugin).await.map_err(|error| match error {
         StoreError::NotFound { .. } => Problem::invalid(format!("plugin {plugin:?} is not installed")),
         other => other.into(),
@@ -163,9 +152,8 @@ async fn put(
     let detail = json!({"plugin": row.plugin, "created": created});
     note(&settings, &caller, "source.put", &row, &detail).await?;
     settings.signals.wake();
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let row = settings.store.source(&row.name).await?;
-    Ok((status, etag(row.version), Json(row.into())))
+    Ok((put_status(created), etag(row.version), Json(row.into())))
 }
 
 /// Deletes a source. Refused while a connection uses it.
@@ -183,16 +171,4 @@ async fn remove(
     settings.store.delete_source(&name).await?;
     note(&settings, &caller, "source.delete", &row, &json!({})).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn note(
-    settings: &ControlSettings,
-    caller: &Caller,
-    action: &str,
-    row: &SourceRow,
-    detail: &Value,
-) -> Result<(), Problem> {
-    let workspace = Some(row.workspace.as_str());
-    let change = Change { actor: caller.actor(), action, subject: &row.name, detail, workspace };
-    Ok(settings.store.note(change, settings.now_ms()).await?)
 }

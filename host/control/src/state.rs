@@ -4,7 +4,6 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thimble_record::{ConnectionId, Position};
-use thimble_store::Change;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -12,6 +11,7 @@ use crate::{
     Caller, ControlSettings, Problem,
     connections::seen as seen_connection,
     extract::{Body, Place},
+    workspaced::note,
 };
 
 /// How far a connection was read and committed.
@@ -67,14 +67,11 @@ async fn put(
     Body(StateSpec { position }): Body<StateSpec>,
 ) -> Result<(StatusCode, Json<ConnectionState>), Problem> {
     let row = seen_connection(&settings, &caller, id).await?;
-    let id = row.id;
+    let id = row.id.clone();
     let now_ms = settings.now_ms();
     settings.store.put_position_edit(&id, &position, caller.actor(), now_ms).await?;
     let detail = json!({"position": position.digest()});
-    let workspace = Some(row.workspace.as_str());
-    let change =
-        Change { actor: caller.actor(), action: "state.set", subject: id.as_str(), detail: &detail, workspace };
-    settings.store.note(change, now_ms).await?;
+    note(&settings, &caller, "state.set", &row, &detail).await?;
     Ok((StatusCode::ACCEPTED, Json(read(&settings, &id).await?)))
 }
 

@@ -149,9 +149,7 @@ impl Store {
         let mut tx = self.write().await?;
         lock::name(&mut tx, "connection", connection.id.as_str()).await?;
         refuse_unknown(&mut tx, connection).await?;
-        let select = format!("select version from connections where id = $1{}", self.for_update());
-        let existing: Option<i64> =
-            sqlx::query_scalar(AssertSqlSafe(select)).bind(connection.id.as_str()).fetch_optional(&mut *tx).await?;
+        let existing = lock::version(&mut tx, "connections", "id", connection.id.as_str()).await?;
         refuse_changed("connection", connection.id.as_str(), expected, existing)?;
         upsert(&mut tx, connection, now_ms).await?;
         tx.commit().await?;

@@ -1,7 +1,7 @@
 //! Table `destinations`: where records go, under a name. What a configuration means is judged by whoever opens it.
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 
 use crate::{
     SealedSecrets, Store, StoreError,
@@ -54,9 +54,7 @@ impl Store {
         let mut tx = self.write().await?;
         workspaces::refuse_unknown(&mut tx, &destination.workspace).await?;
         lock::name(&mut tx, "destination", &destination.name).await?;
-        let select = format!("select version from destinations where name = $1{}", self.for_update());
-        let stored: Option<i64> =
-            sqlx::query_scalar(AssertSqlSafe(select)).bind(&destination.name).fetch_optional(&mut *tx).await?;
+        let stored = lock::version(&mut tx, "destinations", "name", &destination.name).await?;
         refuse_changed("destination", &destination.name, expected, stored)?;
         sqlx::query(
             "insert into destinations (name, workspace, kind, config, secrets, created_at, updated_at, version)

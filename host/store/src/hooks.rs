@@ -4,7 +4,12 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 use thimble_record::ConnectionId;
 
-use crate::{SealedSecrets, Store, StoreError, columns::json, error::refuse_changed};
+use crate::{
+    SealedSecrets, Store, StoreError,
+    columns::json,
+    error::refuse_changed,
+    lock::{self, Lock},
+};
 
 impl Store {
     /// Replaces the hooks of a connection (an object by name) and their secrets; its version goes up. `NotFound` where
@@ -19,7 +24,8 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let id = connection.as_str();
         let mut tx = self.write().await?;
-        let select = format!("select version, workspace from connections where id = $1{}", self.for_update());
+        let select =
+            format!("select version, workspace from connections where id = $1{}", lock::clause(&tx, Lock::Change));
         let stored = sqlx::query(AssertSqlSafe(select)).bind(id).fetch_optional(&mut *tx).await?;
         let stored = stored.ok_or_else(|| StoreError::not_found("connection", id))?;
         refuse_changed("connection", id, expected, Some(stored.try_get("version")?))?;

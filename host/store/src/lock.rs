@@ -45,6 +45,18 @@ pub(crate) async fn row(
     Ok(found.is_some())
 }
 
+/// Locks the row of a table whose key has this value for a change, and answers its version; `None` where there is none.
+pub(crate) async fn version(
+    tx: &mut AnyConnection,
+    table: &'static str,
+    key: &'static str,
+    value: &str,
+) -> Result<Option<i64>, StoreError> {
+    let select = format!("select version from {table} where {key} = $1{}", clause(tx, Lock::Change));
+    // Table and key are words of this crate.
+    Ok(sqlx::query_scalar(AssertSqlSafe(select)).bind(value).fetch_optional(tx).await?)
+}
+
 /// Locks a name whose row may not exist yet, so that two that create it come one after the other.
 pub(crate) async fn name(tx: &mut AnyConnection, what: &str, name: &str) -> Result<(), StoreError> {
     if on_postgres(tx) {

@@ -1,7 +1,7 @@
 //! Table `notifiers`: who is told of what.
 
 use serde_json::Value;
-use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use crate::{
     EventKind, SealedSecrets, Store, StoreError,
@@ -87,9 +87,7 @@ impl Store {
         let mut tx = self.write().await?;
         lock::name(&mut tx, "notifier", &notifier.name).await?;
         workspaces::refuse_unknown(&mut tx, &notifier.workspace).await?;
-        let select = format!("select version from notifiers where name = $1{}", self.for_update());
-        let stored: Option<i64> =
-            sqlx::query_scalar(AssertSqlSafe(select)).bind(&notifier.name).fetch_optional(&mut *tx).await?;
+        let stored = lock::version(&mut tx, "notifiers", "name", &notifier.name).await?;
         refuse_changed("notifier", &notifier.name, expected, stored)?;
         let count: i64 = sqlx::query_scalar("select count(*) from notifiers where workspace = $1")
             .bind(&notifier.workspace)

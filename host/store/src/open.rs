@@ -150,7 +150,7 @@ impl Store {
     }
 
     /// A transaction for writing. On SQLite it holds the one write lock from its start; on PostgreSQL others write at
-    /// the same time, so that every change is guarded by a condition, a unique index or [`Store::for_update`].
+    /// the same time, so that every change is guarded by a condition, a unique index or a lock ([`crate::lock`]).
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Any>, StoreError> {
         Ok(match self.kind {
             Kind::Sqlite => self.writer.begin_with("pragma synchronous = full; begin immediate").await?,
@@ -171,15 +171,8 @@ impl Store {
         })
     }
 
-    /// Ends a `select` inside of a writing transaction whose rows nobody else may change before its end.
-    pub(crate) fn for_update(&self) -> &'static str {
-        match self.kind {
-            Kind::Sqlite => "",
-            Kind::Postgres => " for no key update",
-        }
-    }
-
-    /// The same, passing over rows that somebody else has locked.
+    /// Ends a `select` inside of a writing transaction whose rows nobody else may change before its end, passing over those
+    /// that somebody else has locked.
     pub(crate) fn for_update_skipping(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "",

@@ -1,7 +1,7 @@
 //! Table `sources`: a plugin with its configuration under a name, for any number of connections.
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 use thimble_record::Catalog;
 
 use crate::{
@@ -56,9 +56,7 @@ impl Store {
             return Err(StoreError::not_found("plugin", &source.plugin));
         }
         workspaces::refuse_unknown(&mut tx, &source.workspace).await?;
-        let select = format!("select version from sources where name = $1{}", self.for_update());
-        let stored: Option<i64> =
-            sqlx::query_scalar(AssertSqlSafe(select)).bind(&source.name).fetch_optional(&mut *tx).await?;
+        let stored = lock::version(&mut tx, "sources", "name", &source.name).await?;
         refuse_changed("source", &source.name, expected, stored)?;
         sqlx::query(
             "insert into sources (name, workspace, plugin, config, secrets, catalog, created_at, updated_at, version)

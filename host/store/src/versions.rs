@@ -7,6 +7,7 @@ use crate::{
     PluginRow, Store, StoreError,
     columns::json,
     limits::MAX_PLUGIN_VERSIONS,
+    lock::{self, Lock},
     plugins::{self, from_row},
 };
 
@@ -46,9 +47,9 @@ impl Store {
     /// another version. `Conflict` over [`MAX_PLUGIN_VERSIONS`] versions.
     pub async fn install_version(&self, plugin: &PluginRow, activate: bool) -> Result<Activated, StoreError> {
         let mut tx = self.write().await?;
-        let held = self.lock(&mut tx, &plugin.name).await?;
+        let present = held(&mut tx, &plugin.name).await?;
         insert(&mut tx, plugin).await?;
-        let outcome = match held {
+        let outcome = match present {
             Some((digest, _)) if digest == plugin.digest => Activated::Active,
             Some((_, true)) => Activated::Pinned,
             Some((_, false)) if !activate => Activated::Candidate,
@@ -75,7 +76,7 @@ impl Store {
     /// where the plugin is pinned to another one.
     pub async fn activate_version(&self, name: &str, digest: &str, now_ms: i64) -> Result<PluginRow, StoreError> {
         let mut tx = self.write().await?;
-        let (active, pinned) = self.lock(&mut tx, name).await?.ok_or_else(|| StoreError::not_found("plugin", name))?;
+        let (active, pinned) = held(&mut tx, name).await?.ok_or_else(|| StoreError::not_found("plugin", name))?;
         let version = one(&mut tx, name, digest).await?;
         if pinned && active != digest {
             let message = format!("plugin {name} is pinned to {active}: unpin it first");
@@ -90,7 +91,7 @@ impl Store {
     /// is pinned.
     pub async fn roll_back(&self, name: &str, now_ms: i64) -> Result<PluginRow, StoreError> {
         let mut tx = self.write().await?;
-        let (active, pinned) = self.lock(&mut tx, name).await?.ok_or_else(|| StoreError::not_found("plugin", name))?;
+        let (active, pinned) = held(&mut tx, name).await?.ok_or_else(|| StoreError::not_found("plugin", name))?;
         if pinned {
             return Err(StoreError::conflict(format!("plugin {name} is pinned to {active}: unpin it first")));
         }
@@ -162,8 +163,8 @@ impl Store {
     /// Forgets a version that runs do not use. `InUse` where they do.
     pub async fn remove_version(&self, name: &str, digest: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let held = self.lock(&mut tx, name).await?;
-        if held.is_some_and(|(active, _)| active == digest) {
+        let present = held(&mut tx, name).await?;
+        if present.is_some_and(|(active, _)| active == digest) {
             let by = "the runs of its connections: activate another version first".to_owned();
             return Err(StoreError::InUse { what: "version", name: digest.into(), by });
         }
@@ -177,14 +178,14 @@ impl Store {
         }
         Ok(tx.commit().await?)
     }
+}
 
-    /// The active digest of a plugin and whether it is pinned, kept from changing until the transaction's end.
-    async fn lock(&self, tx: &mut AnyConnection, name: &str) -> Result<Option<(String, bool)>, StoreError> {
-        let select = format!("select digest, pinned from plugins where name = $1{}", self.for_update());
-        let row = sqlx::query(AssertSqlSafe(select)).bind(name).fetch_optional(tx).await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some((row.try_get("digest")?, row.try_get::<i64, _>("pinned")? != 0)))
-    }
+/// The active digest of a plugin and whether it is pinned, kept from changing until the transaction's end.
+async fn held(tx: &mut AnyConnection, name: &str) -> Result<Option<(String, bool)>, StoreError> {
+    let select = format!("select digest, pinned from plugins where name = $1{}", lock::clause(tx, Lock::Change));
+    let row = sqlx::query(AssertSqlSafe(select)).bind(name).fetch_optional(tx).await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((row.try_get("digest")?, row.try_get::<i64, _>("pinned")? != 0)))
 }
 
 async fn one(tx: &mut AnyConnection, name: &str, digest: &str) -> Result<PluginRow, StoreError> {

@@ -12,12 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::schedules;
-use crate::{
-    Caller, ControlSettings, Problem,
-    connections::{note, seen},
-    etag::etag,
-    extract::Place,
-};
+use crate::{Caller, ControlSettings, Problem, connections::seen, etag::etag, extract::Place, workspaced::note};
 
 /// Where the schedules of a connection stand.
 #[derive(Debug, Serialize, ToSchema)]
