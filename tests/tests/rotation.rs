@@ -13,9 +13,12 @@ use crate::{harness::Installation, served::Served};
 
 const CONNECTIONS: [&str; 3] = ["c", "d", "e"];
 
+/// A file for each connection: one that is touched between another's plan and its read would fail that read.
 fn write(folder: &std::path::Path) {
     let rows: String = (0..200).map(|n| format!("{{\"id\":{n},\"mail\":\"u{n}@example.org\"}}\n")).collect();
-    std::fs::write(folder.join("0.jsonl"), rows).unwrap();
+    for name in CONNECTIONS {
+        std::fs::write(folder.join(format!("{name}.jsonl")), &rows).unwrap();
+    }
 }
 
 /// Lets time pass for the key file: its newest key was added long ago.
@@ -56,7 +59,7 @@ async fn the_host_key_rotates_under_load_and_nothing_fails() {
     installation.install("files");
     let server = Served::start(&installation, "info");
     let put = |name: &str, secret: &str| {
-        let config = json!({"streams": [{"name": "s", "urls": [source.url("0.jsonl")]}],
+        let config = json!({"streams": [{"name": "s", "urls": [source.url(&format!("{name}.jsonl"))]}],
             "s3": {"access_key_id": "k", "secret_access_key": secret}});
         let streams = json!([{"stream": "s", "hash": ["mail"]}]);
         let spec = json!({"plugin": "files", "config": config, "streams": streams});
@@ -80,7 +83,7 @@ async fn the_host_key_rotates_under_load_and_nothing_fails() {
                 while !done.load(Ordering::SeqCst) {
                     round += 1;
                     // Changed files are read again, so that there is something to stage.
-                    let _ = set_modified(&folder.join("0.jsonl"), 1_900_000_000 + round);
+                    let _ = set_modified(&folder.join(format!("{name}.jsonl")), 1_900_000_000 + round);
                     let run = server.run(name, "sync");
                     syncs.fetch_add(1, Ordering::SeqCst);
                     if run["status"] != "succeeded" {
