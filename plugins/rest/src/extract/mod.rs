@@ -1,1 +1,5 @@
-//! (to be written)
+//! From an answer to records: decoders, extractors, filters, transformations.
+
+pub mod record;
+
+pub use record::Record;

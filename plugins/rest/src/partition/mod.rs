@@ -1,1 +1,5 @@
-//! (to be written)
+//! How a stream is divided: lists, parents' records, groups of them.
+
+pub mod slice;
+
+pub use slice::Slice;

@@ -1,0 +1,28 @@
+//! What every component of a stream is built with.
+
+use std::rc::Rc;
+
+use crate::{interpolation::Scope, value::Value, wire::Wire};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    pub wire: Rc<dyn Wire>,
+    /// The manifest's own configuration; secrets are placeholders.
+    pub config: Value,
+    /// The stream's name, for messages.
+    pub stream: Rc<str>,
+}
+
+impl Env {
+    /// The variables that are there everywhere: `config`, and the present moment.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.wire.now_us()).with("config", self.config.clone())
+    }
+}
+
+impl std::fmt::Debug for Env {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Env").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
