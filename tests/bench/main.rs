@@ -6,6 +6,7 @@ mod boundary;
 mod fleet;
 mod load;
 mod process;
+mod rest;
 mod sync;
 
 use clap::Parser;
@@ -13,7 +14,7 @@ use clap::Parser;
 /// Measures the boundary, JSON pages to the lake and to PostgreSQL, loading alone, small syncs, an idle host and a thousand connections.
 #[derive(Parser)]
 struct Cli {
-    /// One group: boundary, pages, small, idle, load, postgres or fleet.
+    /// One group: boundary, pages, small, idle, load, postgres, rest or fleet.
     #[arg(long)]
     only: Option<String>,
     /// Runs of each measurement; the median counts.
@@ -99,6 +100,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if wanted("postgres") {
         figures.extend(sync::postgres(cli.records, cli.runs)?);
+    }
+    if wanted("rest") {
+        figures.extend(rest::measure(cli.records, cli.runs, std::env::var_os("PEERS").is_some())?);
     }
     if wanted("fleet") {
         figures.extend(fleet::measure(cli.fleet)?);

@@ -27,6 +27,11 @@ impl Installation {
 
     /// One that loads into this destination, as the configuration names it.
     pub fn with_destination(connections: Value, destination: Value) -> Fallible<Self> {
+        Self::with_component(&binaries()?.join("../plugins/bench.wasm"), connections, destination)
+    }
+
+    /// One with another connector than the bench's own.
+    pub fn with_component(component: &Path, connections: Value, destination: Value) -> Fallible<Self> {
         let installation = Self { folder: tempfile::tempdir()? };
         let config = serde_json::json!({
             "data": installation.folder.path().join("data"),
@@ -36,7 +41,6 @@ impl Installation {
             "connections": connections,
         });
         std::fs::write(installation.folder.path().join("thimble.yaml"), config.to_string())?;
-        let component = binaries()?.join("../plugins/bench.wasm");
         let path = component.to_str().ok_or("the path of the component is no text")?;
         installation.run(&["plugin", "install", path, "--grant"])?;
         Ok(installation)

@@ -17,10 +17,14 @@ use crate::{
 };
 
 /// The paged API as a process of its own, as a real source would be.
-struct Source(Child, String);
+pub struct Source(Child, String);
 
 impl Source {
-    fn start(records: u64) -> Fallible<Self> {
+    pub fn url(&self) -> &str {
+        &self.1
+    }
+
+    pub fn start(records: u64) -> Fallible<Self> {
         let mut child = Command::new(binaries()?.join("thimble-fixtures"))
             .args(["pages", "--records", &records.to_string()])
             .stdout(Stdio::piped())

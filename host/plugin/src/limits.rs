@@ -91,7 +91,7 @@ pub struct Limits {
     pub partitions: usize,
     /// Id of a partition. Default 1 KiB.
     pub partition_id_bytes: usize,
-    /// Descriptor of a partition. Default 64 KiB.
+    /// Descriptor of a partition, which may have to hand a state on. Default 1 MiB.
     pub descriptor_bytes: usize,
     /// One call of `net.connection.read` or `write`. Default 1 MiB.
     pub net_bytes: usize,
@@ -141,7 +141,7 @@ impl Default for Limits {
             fields: 10_000,
             partitions: 100_000,
             partition_id_bytes: 1024,
-            descriptor_bytes: 64 * 1024,
+            descriptor_bytes: 1024 * 1024,
             net_bytes: MIB,
             log: LogLimits::default(),
             egress: EgressLimits::default(),

@@ -2,3 +2,25 @@
 
 /// Of a manifest's text.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// Of one partition of one stream.
+pub const MAX_WINDOWS: usize = 1_000_000;
+/// With more partitions only one position over all of them is kept, as the reference does.
+pub const MAX_PARTITIONS_WITH_STATE: usize = 10_000;
+/// Of partitions whose positions are held while a stream is read.
+pub const MAX_PARTITIONS_KEPT: usize = 25_000;
+/// Of one router of several that are combined with each other.
+pub const MAX_PRODUCT: usize = 100_000;
+/// Pages of one piece that may wait for their turn.
+pub const PAGES_AHEAD: usize = 2;
+/// Of an answer's body, also after its content coding is undone.
+pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+/// For each of: connecting, waiting for the first byte, waiting between bytes.
+pub const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
+/// Pieces of a stream that are asked for at once, whatever the manifest says.
+pub const MAX_AT_ONCE: usize = 32;
+/// Of one manifest (`wit/v0.1`: of one catalog).
+pub const MAX_STREAMS: usize = 10_000;
+/// Results of one job of a source.
+pub const MAX_DOWNLOADS: usize = 100_000;
+/// Records of a stream that describes others: their names, their fields.
+pub const MAX_DESCRIBING: usize = 100_000;

@@ -4,8 +4,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Method, Result, Stream};
 
-/// The most bytes that a partition's descriptor may have (`wit/v0.1`).
-pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
+/// The most bytes that a partition's descriptor may have: as many as a state, which it may have to hand on.
+pub const MAX_DESCRIPTOR_BYTES: usize = 1024 * 1024;
 
 /// How far a stream was read and committed before this run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ impl StreamState {
 pub struct Partition {
     /// Stable between runs; changes when the content that it stands for changes. At most 1 KiB.
     pub id: String,
-    /// For the connector alone, given back to `read`. At most 64 KiB.
+    /// For the connector alone, given back to `read`. At most 1 MiB.
     pub descriptor: String,
     pub estimated_records: Option<u64>,
     pub estimated_bytes: Option<u64>,
@@ -61,12 +61,12 @@ impl Partition {
     /// What `read` needs to know, kept as JSON; [`ReadRequest::descriptor`] gives it back.
     ///
     /// # Errors
-    /// Kind refused where it is over 64 KiB.
+    /// Kind refused where it is over 1 MiB.
     pub fn descriptor(mut self, value: &impl Serialize) -> Result<Self> {
         self.descriptor = serde_json::to_string(value)?;
         if self.descriptor.len() > MAX_DESCRIPTOR_BYTES {
             let (id, size) = (&self.id, self.descriptor.len());
-            return Err(Error::refused(format!("partition {id}: descriptor has {size} bytes, at most 65536 fit")));
+            return Err(Error::refused(format!("partition {id}: descriptor has {size} bytes, at most {MAX_DESCRIPTOR_BYTES} fit")));
         }
         Ok(self)
     }
@@ -118,7 +118,7 @@ impl Plan {
             if completed.len() > MAX_DESCRIPTOR_BYTES {
                 let size = completed.len();
                 return Err(Error::refused(format!(
-                    "the completed state has {size} bytes, at most 65536 fit: write a plan of your own"
+                    "the completed state has {size} bytes, at most {MAX_DESCRIPTOR_BYTES} fit: write a plan of your own"
                 )));
             }
             // A partition read to its end is not read again, so its id must tell the rounds apart.

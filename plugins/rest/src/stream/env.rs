@@ -12,12 +12,21 @@ pub struct Env {
     pub config: Value,
     /// The stream's name, for messages.
     pub stream: Rc<str>,
+    /// Whether the host takes orders (tokens, signatures) in headers.
+    pub orders: bool,
+    /// The moment at which the run began, where an interrupted one goes on.
+    pub pinned_now_us: Option<i64>,
 }
 
 impl Env {
     /// The variables that are there everywhere: `config`, and the present moment.
     pub fn scope(&self) -> Scope {
         Scope::new(self.wire.now_us()).with("config", self.config.clone())
+    }
+
+    /// The end of ranges that have no other: now, or when an interrupted run began.
+    pub fn now_us(&self) -> i64 {
+        self.pinned_now_us.unwrap_or_else(|| self.wire.now_us())
     }
 }
 

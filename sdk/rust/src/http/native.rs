@@ -34,6 +34,27 @@ pub(super) fn exchange(exchange: &Exchange) -> Result<Answer> {
         .ok_or_else(|| Error::transient(format!("{at}: the answer is not HTTP")))
 }
 
+/// Natively a request is answered when it was sent.
+pub(super) struct Sent(Option<Result<Answer>>);
+
+impl Sent {
+    pub(super) fn send(request: &Exchange) -> Result<Self> {
+        Ok(Self(Some(exchange(request))))
+    }
+
+    pub(super) fn answer(&mut self) -> Option<Result<Answer>> {
+        let taken = || Err(Error::system("the answer was taken already"));
+        Some(self.0.take().unwrap_or_else(taken))
+    }
+}
+
+/// Every request is answered: only the time may be waited for, where there is nothing else.
+pub(super) fn wait(sent: &[&Sent], at_most: Option<std::time::Duration>) {
+    if let (true, Some(time)) = (sent.is_empty(), at_most) {
+        std::thread::sleep(time);
+    }
+}
+
 fn answer(mut stream: BufReader<TcpStream>, no_body: bool) -> std::io::Result<Option<Answer>> {
     let mut head = String::new();
     let mut limited = stream.by_ref().take(MAX_HEAD_BYTES);

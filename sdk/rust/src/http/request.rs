@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use url::Url;
 
+use super::pending::Pending;
 use super::redirect::{MAX_REDIRECTS, redirect};
 use super::response::Response;
 use super::retry::{self, Verdict};
@@ -21,6 +22,7 @@ pub enum Verb {
     Head,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -31,6 +33,7 @@ impl Verb {
             Self::Head => "HEAD",
             Self::Post => "POST",
             Self::Put => "PUT",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
@@ -189,6 +192,21 @@ impl Request {
         }
     }
 
+    /// Sends the request and does not wait: one try, redirects followed, any status an answer.
+    ///
+    /// # Errors
+    /// Kind config: a wrong URL. Refused: not granted.
+    pub fn start(self) -> Result<Pending> {
+        let exchange = Exchange {
+            verb: self.verb,
+            url: self.url.clone()?,
+            headers: self.headers,
+            body: self.body,
+            timeout: self.timeout,
+        };
+        Pending::new(exchange, self.follow)
+    }
+
     /// One try: the request and its redirects.
     fn follow(&self, url: &Url) -> Result<(Answer, Url)> {
         let mut exchange = Exchange {
@@ -217,7 +235,7 @@ impl Request {
 const SIGN_HEADER: &str = "thimble-sign";
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 

@@ -18,18 +18,60 @@ const WRITE_BYTES: usize = 4096;
 const READ_BYTES: usize = 256 * 1024;
 
 pub(super) fn exchange(exchange: &Exchange) -> Result<Answer> {
-    let at = super::response::shown(&exchange.url);
-    let (request, body) =
-        outgoing(exchange).map_err(|()| Error::system(format!("{at}: the request cannot be made")))?;
-    let nanos = u64::try_from(exchange.timeout.as_nanos()).unwrap_or(u64::MAX);
-    let options = RequestOptions::new();
-    // A host may not support one of them; its own limits hold in any case.
-    let _ = options.set_connect_timeout(Some(nanos));
-    let _ = options.set_first_byte_timeout(Some(nanos));
-    let _ = options.set_between_bytes_timeout(Some(nanos));
-    let future = handle(request, Some(options)).map_err(|code| error_of(&at, &code))?;
-    send_body(body, &exchange.body).map_err(|error| error.context(&at))?;
-    let response = wait(&future, &at)?;
+    let mut sent = Sent::send(exchange)?;
+    loop {
+        match sent.answer() {
+            Some(answer) => return answer,
+            None => sent.future.subscribe().block(),
+        }
+    }
+}
+
+/// A request that was sent and is not answered yet.
+pub(super) struct Sent {
+    future: FutureIncomingResponse,
+    at: String,
+}
+
+impl Sent {
+    pub(super) fn send(exchange: &Exchange) -> Result<Self> {
+        let at = super::response::shown(&exchange.url);
+        let (request, body) =
+            outgoing(exchange).map_err(|()| Error::system(format!("{at}: the request cannot be made")))?;
+        let nanos = u64::try_from(exchange.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let options = RequestOptions::new();
+        // A host may not support one of them; its own limits hold in any case.
+        let _ = options.set_connect_timeout(Some(nanos));
+        let _ = options.set_first_byte_timeout(Some(nanos));
+        let _ = options.set_between_bytes_timeout(Some(nanos));
+        let future = handle(request, Some(options)).map_err(|code| error_of(&at, &code))?;
+        send_body(body, &exchange.body).map_err(|error| error.context(&at))?;
+        Ok(Self { future, at })
+    }
+
+    /// The answer's status and headers, once they are there.
+    pub(super) fn answer(&mut self) -> Option<Result<Answer>> {
+        let at = &self.at;
+        let response = match self.future.get()? {
+            Ok(result) => result.map_err(|code| error_of(at, &code)),
+            Err(()) => Err(Error::system(format!("{at}: the answer was taken already"))),
+        };
+        Some(response.and_then(|response| answer_of(response, at.clone())))
+    }
+}
+
+/// Waits until one of the requests may be answered, or the time is over.
+pub(super) fn wait(sent: &[&Sent], at_most: Option<std::time::Duration>) {
+    let timer = at_most.map(|time| {
+        wasip2::clocks::monotonic_clock::subscribe_duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    });
+    let pollables: Vec<_> = sent.iter().map(|sent| sent.future.subscribe()).chain(timer).collect();
+    if !pollables.is_empty() {
+        wasip2::io::poll::poll(&pollables.iter().collect::<Vec<_>>());
+    }
+}
+
+fn answer_of(response: IncomingResponse, at: String) -> Result<Answer> {
     let status = response.status();
     let headers = response.headers().entries();
     let headers =
@@ -58,6 +100,7 @@ fn outgoing(exchange: &Exchange) -> Result<(OutgoingRequest, OutgoingBody), ()> 
         Verb::Head => Method::Head,
         Verb::Post => Method::Post,
         Verb::Put => Method::Put,
+        Verb::Patch => Method::Patch,
         Verb::Delete => Method::Delete,
     })?;
     let url = &exchange.url;
@@ -81,16 +124,6 @@ fn send_body(body: OutgoingBody, bytes: &[u8]) -> Result<()> {
     }
     // The stream is a child of the body and has to be gone by now.
     OutgoingBody::finish(body, None).map_err(|code| error_of("", &code))
-}
-
-fn wait(future: &FutureIncomingResponse, at: &str) -> Result<IncomingResponse> {
-    loop {
-        match future.get() {
-            Some(Ok(result)) => return result.map_err(|code| error_of(at, &code)),
-            Some(Err(())) => return Err(Error::system(format!("{at}: the answer was taken already"))),
-            None => future.subscribe().block(),
-        }
-    }
 }
 
 /// The body's stream. Resources are dropped in the order of the fields, children first.

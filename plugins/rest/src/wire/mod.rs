@@ -2,6 +2,9 @@
 //!
 //! The component implements it over `wasi:http`, tests by scripts.
 
+pub mod coding;
+pub mod host;
+
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 

@@ -1,0 +1,248 @@
+//! How the records of one piece are got: the requests and what becomes of their answers (`SimpleRetriever`), or jobs of
+//! the source (`AsyncRetriever`).
+
+use std::{cell::OnceCell, rc::Rc};
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::{
+    cursor::Piece,
+    error::Result,
+    extract::{Around, Context, Look, Page, Record, Selector},
+    http::{Outcome, RequestContext, Requester, ResponseUse},
+    interpolation::Scope,
+    node::Node,
+    pagination::Paginator,
+    partition::Slice,
+    schema::{FirstRecord, Loader},
+    stream::{Env, Stream, jobs::Jobs, properties::Properties},
+    value::{Map, Value},
+    wire::Answer,
+};
+
+/// Whether a record is new, by the stream's cursor.
+pub type IsNew<'a> = &'a dyn Fn(&Record, &Scope) -> Result<bool>;
+
+/// What every piece of a stream is read with.
+pub struct Retriever {
+    pub env: Env,
+    pub paginator: Paginator,
+    pub asks: Asks,
+    selector: Selector,
+    loader: Loader,
+    schema: OnceCell<Value>,
+    looks: ResponseUse,
+    /// Whether partition and cursor say something only in the request of the first page.
+    only_first: bool,
+    /// Pagination ends at the first record that is not new, and such records are dropped.
+    pub is_data_feed: bool,
+    /// Records that are not new are dropped before everything else.
+    client_side: bool,
+    /// Records after which pagination begins anew.
+    pub record_limit: Option<usize>,
+    /// Whether it then asks for what is left of the slice.
+    pub shortens_slices: bool,
+    lazy: bool,
+    pub properties: Option<Properties>,
+}
+
+/// What is asked.
+pub enum Asks {
+    Pages(Box<Requester>),
+    Jobs(Box<Jobs>),
+}
+
+impl Retriever {
+    /// `stream` is the stream's node, `node` its `retriever`, `state` what the last run left.
+    ///
+    /// # Errors
+    /// Kind config, naming the place.
+    pub fn build(stream: &Node<'_>, node: &Node<'_>, env: &Env, state: &Value) -> Result<Self> {
+        let sync = stream.get("incremental_sync");
+        let says = |key: &str| sync.as_ref().map_or(Ok(false), |sync| sync.flag(key, false));
+        let (is_data_feed, by_client) = (says("is_data_feed")?, says("is_client_side_incremental")?);
+        let around = Around {
+            decoder: node.get("decoder"),
+            transformations: stream.items("transformations"),
+            transform_first: by_client,
+        };
+        let (asks, paginator, properties) = match node.kind() {
+            "SimpleRetriever" => {
+                let requester = node.need("requester")?;
+                let properties = Properties::build(&requester, env)?;
+                let paginator = Paginator::build(node.get("paginator").as_ref(), env)?;
+                (Asks::Pages(Box::new(Requester::build(&requester, env)?)), paginator, properties)
+            }
+            "AsyncRetriever" => (Asks::Jobs(Box::new(Jobs::build(node, env)?)), Paginator::build(None, env)?, None),
+            _ => return Err(node.unknown()),
+        };
+        let reset = node.get("pagination_reset");
+        let limits = reset.as_ref().and_then(|reset| reset.get("limits"));
+        let limit = limits.map(|limits| limits.int("number_of_records")).transpose()?.flatten();
+        let action = reset.as_ref().and_then(|reset| reset.value.get("action")).and_then(Value::as_str);
+        Ok(Self {
+            looks: paginator.looks_at_response(),
+            paginator,
+            asks,
+            selector: Selector::build(&node.need("record_selector")?, &around, env)?,
+            loader: Loader::build(stream, env, &|retriever| First::build(retriever, env))?,
+            schema: OnceCell::new(),
+            only_first: node.flag("ignore_stream_slicer_parameters_on_paginated_requests", false)?,
+            is_data_feed,
+            client_side: by_client && !is_data_feed,
+            record_limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+            shortens_slices: action == Some("SPLIT_USING_CURSOR"),
+            lazy: !state.truthy() && reads_lazily(node),
+            properties,
+            env: env.clone(),
+        })
+    }
+
+    pub fn counts_records(&self) -> bool {
+        self.record_limit.is_some() || self.shortens_slices
+    }
+
+    /// Asks for one page.
+    ///
+    /// # Errors
+    /// Those of the source, by the manifest's error handler; kind config: templates.
+    pub async fn ask(&self, slice: &Slice, piece: &Piece, token: Option<&Value>) -> Result<Outcome> {
+        let Asks::Pages(requester) = &self.asks else {
+            return Err(crate::error::RestError::system("jobs are not asked for by pages"));
+        };
+        let mut parts = vec![self.paginator.parts(token, &self.scope(slice, token))?];
+        if token.is_none() || !self.only_first {
+            parts.push(piece.parts.clone());
+        }
+        let context =
+            RequestContext { slice: Some(slice), next_page_token: token, parts: &parts, ..RequestContext::default() };
+        requester.send(&context).await
+    }
+
+    fn scope(&self, slice: &Slice, token: Option<&Value>) -> Scope {
+        RequestContext { slice: Some(slice), next_page_token: token, ..RequestContext::default() }.scope(&self.env)
+    }
+
+    /// The records of an answer.
+    ///
+    /// # Errors
+    /// Kind system: the answer is not what the manifest says. Kind config: templates.
+    pub async fn select(
+        &self,
+        answer: &Answer,
+        slice: &Slice,
+        token: Option<&Value>,
+        is_new: IsNew<'_>,
+    ) -> Result<Page> {
+        let scope = self.env.scope();
+        let keeps = |record: &Record| is_new(record, &scope);
+        let schema = self.schema().await?;
+        self.selector.select(answer, &self.context(slice, token, &keeps, schema))
+    }
+
+    /// Filters and transforms records that came another way.
+    ///
+    /// # Errors
+    /// As [`Retriever::select`].
+    pub async fn refine(&self, records: Vec<Record>, slice: &Slice, is_new: IsNew<'_>) -> Result<Vec<Record>> {
+        let scope = self.env.scope();
+        let keeps = |record: &Record| is_new(record, &scope);
+        let schema = self.schema().await?;
+        self.selector.refine(records, &self.context(slice, None, &keeps, schema))
+    }
+
+    fn context<'a>(
+        &self,
+        slice: &'a Slice,
+        next_page_token: Option<&'a Value>,
+        keeps: &'a dyn Fn(&Record) -> Result<bool>,
+        schema: Option<&'a Value>,
+    ) -> Context<'a> {
+        Context { slice: Some(slice), next_page_token, schema, keeps: self.client_side.then_some(keeps) }
+    }
+
+    /// The stream's schema, where records are normalized by it.
+    async fn schema(&self) -> Result<Option<&Value>> {
+        if !self.selector.normalizes() {
+            return Ok(None);
+        }
+        if self.schema.get().is_none() {
+            let loaded = self.loader.load().await?;
+            let _ = self.schema.set(loaded);
+        }
+        Ok(self.schema.get())
+    }
+
+    /// What asks for the page after this one; `None` after the last.
+    ///
+    /// # Errors
+    /// Kind config: templates. Kind system: the same page again and again.
+    pub fn next_token(
+        &self,
+        answer: &Answer,
+        page: &Page,
+        token: Option<&Value>,
+        slice: &Slice,
+    ) -> Result<Option<Value>> {
+        let look = match &self.looks {
+            ResponseUse::Nothing => Look::Nothing,
+            ResponseUse::Members(names) => Look::Members(names),
+            ResponseUse::All => Look::All,
+        };
+        let response = page.response(look);
+        let last = page.records.last().map(Record::value).filter(|_| self.paginator.looks_at_last_record());
+        let size = page.records.len();
+        self.paginator.next(answer, &response, size, last.as_ref(), token, &self.scope(slice, token))
+    }
+
+    /// The first page of a child that stands in its parent's record.
+    pub fn lazy_answer(&self, slice: &Slice) -> Option<Answer> {
+        let held = slice.extra_fields.get("child_response").filter(|_| self.lazy)?;
+        Some(Answer { status: 200, body: held.to_json().into(), ..Answer::default() })
+    }
+}
+
+fn reads_lazily(node: &Node<'_>) -> bool {
+    let Some(router) = node.get("partition_router").filter(|router| router.kind() == "SubstreamPartitionRouter") else {
+        return false;
+    };
+    let names = |parent: &Node<'_>| parent.get("lazy_read_pointer").is_some_and(|pointer| pointer.value.truthy());
+    router.items("parent_stream_configs").iter().any(names)
+}
+
+/// The first record of a retriever inside a schema loader.
+struct First {
+    stream: Value,
+    path: String,
+    env: Env,
+}
+
+impl First {
+    fn build(retriever: &Node<'_>, env: &Env) -> Result<Rc<dyn FirstRecord>> {
+        let name = Value::str(&env.stream);
+        let stream: Map =
+            [("type".into(), "DeclarativeStream".into()), ("name".into(), name), ("retriever".into(), retriever.value.clone())]
+                .into();
+        Ok(Rc::new(Self { stream: Value::map(stream), path: retriever.path.clone(), env: env.clone() }))
+    }
+}
+
+impl FirstRecord for First {
+    fn first(&self) -> LocalBoxFuture<'_, Result<Option<Value>>> {
+        Box::pin(async move {
+            let node = Node { value: &self.stream, path: self.path.clone() };
+            let stream = Stream::build(&node, &self.env, &Value::map(Map::new()))?;
+            Ok(stream.first_record().await?.map(|record| record.value()))
+        })
+    }
+}
+
+/// The fields of a stream for the catalog.
+///
+/// # Errors
+/// Kind config; those of the source where it is asked.
+pub async fn json_schema(stream: &Node<'_>, env: &Env) -> Result<Value> {
+    let name = stream.value.get("name").and_then(Value::as_str).unwrap_or_default();
+    let env = Env { stream: name.into(), ..env.clone() };
+    Loader::build(stream, &env, &|retriever| First::build(retriever, &env))?.load().await
+}
