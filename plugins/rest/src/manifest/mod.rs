@@ -1,1 +1,58 @@
-//! (to be written)
+//! Manifests: read, resolved, checked, and what they say of themselves.
+//!
+//! A text's way: [`yaml`] (with [`scalar`]) reads it, [`refs`] follows references, [`parameters`] (with [`implicit`])
+//! puts types and parameters into every component. Nothing here does I/O or builds a component.
+
+mod implicit;
+pub mod parameters;
+mod refs;
+mod scalar;
+mod trail;
+mod yaml;
+
+use crate::{
+    error::{RestError, Result},
+    node::Node,
+    value::{Map, Value},
+};
+
+/// A manifest without references, every component with its type and parameters.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    pub resolved: Value,
+}
+
+/// Reads the text of a manifest, YAML or JSON.
+///
+/// # Errors
+/// Kind config: one sentence with the line or the path.
+pub fn load(text: &[u8]) -> Result<Manifest> {
+    Manifest::new(&yaml::parse(text)?)
+}
+
+impl Manifest {
+    /// Takes a manifest that was read already.
+    ///
+    /// # Errors
+    /// Kind config: one sentence with the path.
+    pub fn new(read: &Value) -> Result<Self> {
+        Ok(Self { resolved: resolve(read)? })
+    }
+}
+
+fn resolve(read: &Value) -> Result<Value> {
+    let Some(map) = read.as_map() else {
+        return Err(RestError::config("the manifest is no mapping; it begins with `version`, `type` and `streams`"));
+    };
+    let mut typed: Map = map.clone();
+    if !typed.contains_key("type") {
+        typed.insert("type".into(), "DeclarativeSource".into());
+    }
+    parameters::propagate(&refs::resolve(&typed)?, parameters::Winner::Nearer)
+}
+
+impl Manifest {
+    pub fn root(&self) -> Node<'_> {
+        Node::root(&self.resolved)
+    }
+}
