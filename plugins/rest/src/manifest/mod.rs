@@ -7,12 +7,14 @@ mod implicit;
 pub mod parameters;
 mod refs;
 mod scalar;
+pub mod streams;
 mod trail;
 mod yaml;
 
+use std::sync::Arc;
+
 use crate::{
     error::{RestError, Result},
-    node::Node,
     value::{Map, Value},
 };
 
@@ -48,11 +50,9 @@ fn resolve(read: &Value) -> Result<Value> {
     if !typed.contains_key("type") {
         typed.insert("type".into(), "DeclarativeSource".into());
     }
-    parameters::propagate(&refs::resolve(&typed)?, parameters::Winner::Nearer)
-}
-
-impl Manifest {
-    pub fn root(&self) -> Node<'_> {
-        Node::root(&self.resolved)
+    let mut resolved = parameters::propagate(&refs::resolve(&typed)?, parameters::Winner::Nearer)?;
+    if let Some(Value::List(streams)) = resolved.map_mut().get_mut("streams") {
+        streams::cache_parents(Arc::make_mut(streams).as_mut_slice());
     }
+    Ok(resolved)
 }

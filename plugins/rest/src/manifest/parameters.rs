@@ -2,13 +2,15 @@
 //!
 //! Must never enter a JSON Schema: its `type` names no component.
 
+use std::cell::Cell;
+
 use super::{
     implicit::{custom_type, default_type},
     yaml::too_deep,
 };
 use crate::{
     error::{RestError, Result},
-    limits::MAX_MANIFEST_DEPTH,
+    limits::{MAX_MANIFEST_DEPTH, MAX_MANIFEST_NODES},
     value::{Map, Value},
 };
 
@@ -27,8 +29,12 @@ pub enum Winner {
 /// # Errors
 /// Kind config, naming the path, where `$parameters` are no object.
 pub fn propagate(component: &Value, winner: Winner) -> Result<Value> {
+    within(component, winner, MAX_MANIFEST_NODES)
+}
+
+fn within(component: &Value, winner: Winner, limit: usize) -> Result<Value> {
     let Some(map) = component.as_map() else { return Ok(component.clone()) };
-    Propagation { winner }.component(&Place::Root, map, &Map::new(), 0).map(Value::map)
+    Propagation { winner, limit, made: Cell::new(0) }.component(&Place::Root, map, &Map::new(), 0).map(Value::map)
 }
 
 /// Where a component stands: what its parent calls it, and the way there.
@@ -53,12 +59,20 @@ impl Place<'_> {
 
 struct Propagation {
     winner: Winner,
+    limit: usize,
+    /// Members written so far: parameters that are components themselves multiply.
+    made: Cell<usize>,
 }
 
 impl Propagation {
     fn component(&self, place: &Place<'_>, map: &Map, inherited: &Map, depth: usize) -> Result<Map> {
         if depth > MAX_MANIFEST_DEPTH {
             return Err(too_deep().at(place.path()));
+        }
+        self.made.set(self.made.get() + map.len() + inherited.len());
+        if self.made.get() > self.limit {
+            let message = format!("with its parameters handed down, the manifest has more than {} values", self.limit);
+            return Err(RestError::config(message).at(place.path()));
         }
         let mut component = map.clone();
         if !component.contains_key("type")
@@ -155,5 +169,69 @@ fn kind_of(component: &Map) -> Option<String> {
         Value::Str(kind) => Some(kind.to_string()),
         Value::List(_) | Value::Map(_) => None,
         other => Some(other.to_json()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn propagated(json: &str, winner: Winner) -> Result<String> {
+        propagate(&Value::from_json(json.as_bytes()).unwrap(), winner).map(|value| value.to_json())
+    }
+
+    #[test]
+    fn parameters_fill_what_is_missing_or_empty_and_nearer_ones_win() {
+        let text = r#"{"type":"DeclarativeSource","streams":[{"$parameters":{"name":"a","path":"/a"},"primary_key":[],
+            "retriever":{"requester":{"path":"","$parameters":{"path":"/b"}}}}]}"#;
+        let told = concat!(
+            r#"{"type":"DeclarativeSource","streams":[{"primary_key":[],"retriever":{"requester":"#,
+            r#"{"path":"/b","type":"HttpRequester","name":"a","$parameters":{"name":"a","path":"/b"}},"#,
+            r#""type":"SimpleRetriever","name":"a","path":"/a","$parameters":{"name":"a","path":"/a"}},"#,
+            r#""type":"DeclarativeStream","name":"a","path":"/a","$parameters":{"name":"a","path":"/a"}}]}"#
+        );
+        assert_eq!(propagated(text, Winner::Nearer).unwrap(), told);
+    }
+
+    #[test]
+    fn of_a_template_the_parents_parameters_win() {
+        let text = r#"{"type":"A","$parameters":{"x":1},"b":{"type":"B","$parameters":{"x":2,"y":3}}}"#;
+        let told =
+            r#"{"type":"A","b":{"type":"B","x":1,"y":3,"$parameters":{"x":1,"y":3}},"x":1,"$parameters":{"x":1}}"#;
+        assert_eq!(propagated(text, Winner::Parent).unwrap(), told);
+    }
+
+    #[test]
+    fn a_json_schema_takes_no_parameters() {
+        let text = r#"{"type":"InlineSchemaLoader","$parameters":{"name":"n"},"schema":{"type":"object","properties":
+            {"type":{"type":"string"}}}}"#;
+        let told = concat!(
+            r#"{"type":"InlineSchemaLoader","schema":{"type":"object","properties":{"type":{"type":"string"}}},"#,
+            r#""name":"n","$parameters":{"name":"n"}}"#
+        );
+        assert_eq!(propagated(text, Winner::Nearer).unwrap(), told);
+    }
+
+    #[test]
+    fn a_class_without_a_type_gets_the_custom_one_of_its_place() {
+        let text = r#"{"type":"RecordSelector","extractor":{"class_name":"x.Y"}}"#;
+        let told = r#"{"type":"RecordSelector","extractor":{"class_name":"x.Y","type":"CustomRecordExtractor"}}"#;
+        assert_eq!(propagated(text, Winner::Nearer).unwrap(), told);
+    }
+
+    #[test]
+    fn parameters_that_are_no_object_are_told_with_their_place() {
+        let told = propagated(r#"{"type":"A","b":[{"type":"B","$parameters":3}]}"#, Winner::Nearer).unwrap_err();
+        assert_eq!(told.to_string(), "b[0]: `$parameters` has to be an object of names and values");
+    }
+
+    #[test]
+    fn parameters_that_multiply_in_each_other_are_refused() {
+        let one = |name| format!(r#""p{name}":{{"type":"A"}}"#);
+        let all: Vec<_> = (0..12).map(one).collect();
+        let text = format!(r#"{{"type":"A","$parameters":{{{}}}}}"#, all.join(","));
+        let told = within(&Value::from_json(text.as_bytes()).unwrap(), Winner::Nearer, 10_000).unwrap_err().to_string();
+        assert!(told.ends_with("with its parameters handed down, the manifest has more than 10000 values"), "{told}");
     }
 }

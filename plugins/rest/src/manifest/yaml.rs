@@ -262,3 +262,81 @@ fn float(value: &Value) -> Option<Value> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn told(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn merge_keys_aliases_and_repeated_keys_read_as_in_python() {
+        for (yaml, json) in [
+            ("a: &x {p: 1, q: 2}\nb: {q: 3, <<: *x}\n", r#"{"a":{"p":1,"q":2},"b":{"p":1,"q":3}}"#),
+            (
+                "a: &x {p: 1}\nb: &y {p: 2, r: 5}\nc: {<<: [*x, *y]}\n",
+                r#"{"a":{"p":1},"b":{"p":2,"r":5},"c":{"p":1,"r":5}}"#,
+            ),
+            ("a: 1\nb: 2\na: 3\n", r#"{"a":3,"b":2}"#),
+            ("200: x\nyes: y\n~: z\n1.5: w\n", r#"{"200":"x","true":"y","null":"z","1.5":"w"}"#),
+            (
+                "a: \"yes\"\nb: 'null'\nc: !!str 5\nd: ! 7\n'<<': {}\n",
+                r#"{"a":"yes","b":"null","c":"5","d":"7","<<":{}}"#,
+            ),
+            ("a: |\n  x\n  y", r#"{"a":"x\ny"}"#),
+            ("a: >-\n  x\n  y\n\n  z\n", r#"{"a":"x y\nz"}"#),
+            ("a:\nb: {}\nc: []\n", r#"{"a":null,"b":{},"c":[]}"#),
+            ("\u{feff}a: !!float 3\n", r#"{"a":3.0}"#),
+        ] {
+            assert_eq!(parse(yaml.as_bytes()).unwrap().to_json(), json, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_its_own_numbers() {
+        assert_eq!(parse(br#" {"a": 1e2, "b": "\u00e4"}"#).unwrap().to_json(), r#"{"a":100.0,"b":"ä"}"#);
+    }
+
+    #[test]
+    fn bad_text_is_told_in_one_sentence_with_its_line() {
+        assert_eq!(told(""), "the manifest is empty");
+        assert!(told("a: [1").starts_with("the manifest is no valid YAML: "), "{}", told("a: [1"));
+        assert_eq!(
+            told("a: 1\nb: !ruby/object x\n"),
+            "the manifest is no valid YAML: the tag !ruby/object is not known here (line 2)"
+        );
+        assert_eq!(
+            told("a: 1\n---\nb: 2\n"),
+            "the manifest is no valid YAML: a second document begins; a manifest is one (line 2)"
+        );
+        assert!(told("a: *nothing").starts_with("the manifest is no valid YAML: "));
+        assert_eq!(
+            told("a: &x [*x]"),
+            "the manifest is no valid YAML: an alias stands inside the node that it names (line 1)"
+        );
+        assert_eq!(told("{[1]: 2}"), "the manifest is no valid YAML: a key is neither text nor number (line 1)");
+        let broken = parse(b"a: \xff").unwrap_err().to_string();
+        assert_eq!(broken, "the manifest is no UTF-8 text: byte 3 cannot be read");
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused() {
+        let mut text = String::from("a0: &a0 [x, x]\n");
+        for step in 1..30 {
+            let before = step - 1;
+            text.push_str(&format!("a{step}: &a{step} [*a{before}, *a{before}]\n"));
+        }
+        assert_eq!(told(&text), "the manifest has more than 1000000 values, its aliases written out");
+    }
+
+    #[test]
+    fn a_text_that_is_too_large_or_too_deep_is_refused() {
+        let large = vec![b'#'; MAX_MANIFEST_BYTES + 1];
+        assert_eq!(parse(&large).unwrap_err().to_string(), "the manifest is larger than 4 MiB; split it or shorten it");
+        let deep = "[".repeat(MAX_MANIFEST_DEPTH + 1) + &"]".repeat(MAX_MANIFEST_DEPTH + 1);
+        assert_eq!(told(&deep), "the manifest is nested deeper than 128 levels");
+    }
+}
