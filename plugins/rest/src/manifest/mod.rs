@@ -1,15 +1,24 @@
 //! Manifests: read, resolved, checked, and what they say of themselves.
 //!
 //! A text's way: [`yaml`] (with [`scalar`]) reads it, [`refs`] follows references, [`parameters`] (with [`implicit`])
-//! puts types and parameters into every component. Nothing here does I/O or builds a component.
+//! puts types and parameters into every component. [`check`] compares it with the table of [`components`] and with
+//! [`rules`]. Nothing here does I/O or builds a component.
 
+mod check;
+mod components;
+mod custom;
+mod finding;
 mod implicit;
 pub mod parameters;
 mod refs;
+mod rules;
 mod scalar;
 pub mod streams;
 mod trail;
+mod walk;
 mod yaml;
+
+pub use finding::{Finding, Level};
 
 use std::sync::Arc;
 
@@ -39,6 +48,11 @@ impl Manifest {
     /// Kind config: one sentence with the path.
     pub fn new(read: &Value) -> Result<Self> {
         Ok(Self { resolved: resolve(read)? })
+    }
+
+    /// What is to be said about it. Not done by [`load`]: a run has no use for it.
+    pub fn findings(&self) -> Vec<Finding> {
+        check::check(&self.root())
     }
 }
 

@@ -53,7 +53,7 @@ impl Manifest {
         self.root().items("dynamic_streams")
     }
 
-    /// The whole check component: `CheckStream` or `CheckDynamicStream`.
+    /// The component of the check: `CheckStream` or `CheckDynamicStream`.
     pub fn check(&self) -> Option<Node<'_>> {
         self.root().get("check")
     }
