@@ -24,3 +24,9 @@ pub const MAX_STREAMS: usize = 10_000;
 pub const MAX_DOWNLOADS: usize = 100_000;
 /// Records of a stream that describes others: their names, their fields.
 pub const MAX_DESCRIBING: usize = 100_000;
+/// Levels of nesting in a manifest's text, and again with its references followed.
+pub const MAX_MANIFEST_DEPTH: usize = 128;
+/// Values in a manifest with its aliases and references written out.
+pub const MAX_MANIFEST_NODES: usize = 1_000_000;
+/// Findings that are told about one manifest.
+pub const MAX_FINDINGS: usize = 200;
