@@ -7,7 +7,7 @@ use crate::{
     interpolation::Template,
     node::Node,
     schema,
-    stream::Env,
+    stream::{Env, retriever},
     value::Value,
 };
 
@@ -41,7 +41,7 @@ async fn one(node: &Node<'_>, env: &Env) -> Result<Listed> {
     let name = node.need("name")?.text()?.to_owned();
     // Of a stream that chooses between two, the one that reads everything tells the fields.
     let node = &if node.kind() == "StateDelegatingStream" { node.need("full_refresh_stream")? } else { node.clone() };
-    let fields = schema::fields(node, env).await?;
+    let fields = schema::fields(&retriever::json_schema(node, env).await?);
     let mut stream = Listed::new(&name).fields(fields).key(key(node, env)?);
     let sync = node.get("incremental_sync");
     if let Some(sync) = sync {

@@ -27,7 +27,7 @@ impl Setting {
         }
         let manifest = match given.get("manifest") {
             Some(Value::Str(text)) => manifest::load(text.as_bytes())?,
-            Some(object @ Value::Map(_)) => manifest::load_value(object.clone())?,
+            Some(object @ Value::Map(_)) => Manifest::new(object)?,
             _ => return Err(RestError::config("the setting `manifest` is missing: give the manifest's text")),
         };
         let mut config = given.get("config").cloned().unwrap_or_else(|| Value::map(Map::new()));

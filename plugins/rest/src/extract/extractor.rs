@@ -154,6 +154,17 @@ impl Extractor {
         true
     }
 
+    /// Everything that an answer holds where this extractor looks.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`] and [`Extractor::extract`].
+    pub fn values(&self, decoder: &Decoder, answer: &Answer, env: &Env) -> Result<Vec<Value>> {
+        let decoded = self.open(decoder, answer, env)?.collect::<Result<Vec<_>>>()?;
+        let mut found = Extracted::default();
+        self.combine(&decoded, &mut found)?;
+        Ok(found.records.iter().map(Record::value).collect())
+    }
+
     /// The values of an answer, decoded as this extractor wants them.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ pub mod selector;
 mod split;
 pub mod transform;
 
+pub use decode::Decoder;
+pub use extractor::Extractor;
 pub use page::{Look, Page};
 pub use record::Record;
 pub use selector::{Around, Context, Selector};

@@ -78,6 +78,11 @@ impl Selector {
         self.filter.is_none() && self.transformations.is_empty() && !self.normalize
     }
 
+    /// Whether records are made to fit the stream's schema.
+    pub fn normalizes(&self) -> bool {
+        self.normalize
+    }
+
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }

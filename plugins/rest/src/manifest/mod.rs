@@ -16,7 +16,7 @@ mod scalar;
 pub mod streams;
 mod trail;
 mod walk;
-mod yaml;
+pub mod yaml;
 
 pub use finding::{Finding, Level};
 

@@ -80,7 +80,7 @@ impl Jobs {
             target_requester,
             status: Extractor::build(&node.need("status_extractor")?, env)?,
             targets,
-            decoder: node.get("decoder").map_or_else(|| Ok(Decoder::json()), |node| Decoder::build(&node))?,
+            decoder: node.get("decoder").map_or_else(|| Ok(Decoder::Json), |node| Decoder::build(&node))?,
             statuses: statuses(&node.need("status_mapping")?, env)?,
             timeout_us: minutes.saturating_mul(60_000_000),
             retry_wait_us: retry_wait.and_then(|wait| u64::try_from(wait).ok()).map(|wait| wait.saturating_mul(1_000_000)),

@@ -12,7 +12,7 @@ use crate::{
     http::{Outcome, RequestContext, Requester, ResponseUse},
     interpolation::Scope,
     node::Node,
-    pagination::Paginator,
+    pagination::{self, Paginator},
     partition::Slice,
     schema::{FirstRecord, Loader},
     stream::{Env, Stream, jobs::Jobs, properties::Properties},
@@ -110,17 +110,13 @@ impl Retriever {
         let Asks::Pages(requester) = &self.asks else {
             return Err(crate::error::RestError::system("jobs are not asked for by pages"));
         };
-        let mut parts = vec![self.paginator.parts(token, &self.scope(slice, token))?];
+        let mut parts = vec![self.paginator.parts(token, None)?];
         if token.is_none() || !self.only_first {
             parts.push(piece.parts.clone());
         }
         let context =
             RequestContext { slice: Some(slice), next_page_token: token, parts: &parts, ..RequestContext::default() };
         requester.send(&context).await
-    }
-
-    fn scope(&self, slice: &Slice, token: Option<&Value>) -> Scope {
-        RequestContext { slice: Some(slice), next_page_token: token, ..RequestContext::default() }.scope(&self.env)
     }
 
     /// The records of an answer.
@@ -191,8 +187,16 @@ impl Retriever {
         };
         let response = page.response(look);
         let last = page.records.last().map(Record::value).filter(|_| self.paginator.looks_at_last_record());
-        let size = page.records.len();
-        self.paginator.next(answer, &response, size, last.as_ref(), token, &self.scope(slice, token))
+        self.paginator.next(&pagination::Page {
+            answer,
+            response: &response,
+            extracted: page.extracted,
+            emitted: page.records.len(),
+            last_record: last.as_ref(),
+            last_token: token,
+            size_override: None,
+            slice: Some(slice),
+        })
     }
 
     /// The first page of a child that stands in its parent's record.
