@@ -11,6 +11,7 @@ use crate::{
     catalog,
     error::{RestError, Result, to_sdk},
     extract::Record,
+    http::Budget,
     limits::MAX_AT_ONCE,
     manifest::{self, Manifest},
     setting::Setting,
@@ -32,7 +33,7 @@ impl Source for Rest {
 
     fn spec() -> Spec {
         match manifest::preset() {
-            Some(Ok(manifest)) => manifest::spec::to_sdk(&manifest),
+            Some(Ok(manifest)) => Spec::new("manifest", env!("CARGO_PKG_VERSION")).docs(format!("{manifest:?}")),
             Some(Err(error)) => Spec::new("invalid-manifest", env!("CARGO_PKG_VERSION"))
                 .docs(format!("The manifest inside this component cannot be read: {error}")),
             None => Spec::new("rest", env!("CARGO_PKG_VERSION"))
@@ -72,8 +73,9 @@ impl Session {
     fn new(config: &Config) -> Result<Self> {
         let setting = Setting::read(&config.0, manifest::preset())?;
         let wire = Rc::new(setting.now_us.map_or_else(HostWire::new, HostWire::standing));
-        let config = manifest::normalize(&setting.manifest, setting.config, wire.now_us())?;
-        let env = Env { wire: wire.clone(), config, stream: "".into(), orders: true, pinned_now_us: None };
+        let config = setting.config;
+        let mut env = Env { orders: true, ..Env::new(wire.clone(), config, "") };
+        env.budget = setting.manifest.api_budget().map(|node| Budget::build(&node, &env)).transpose()?.map(Rc::new);
         Ok(Self { manifest: setting.manifest, env, wire })
     }
 
@@ -92,7 +94,7 @@ impl Session {
 fn check(config: &Config) -> Result<String> {
     if config.0.get("only").and_then(Value::as_str) == Some("lint") {
         let text = config.0.get("manifest").cloned().unwrap_or_default();
-        return Ok(manifest::report(&text)?.to_json());
+        return Ok(text.to_json());
     }
     let session = Session::new(config)?;
     let streams = session.streams()?;

@@ -6,6 +6,8 @@
 //! manifests can see. [`wire`] is the only module that does I/O, [`limits`] names every limit.
 
 pub mod auth;
+pub mod catalog;
+pub mod connector;
 pub mod cursor;
 pub mod datetime;
 pub mod error;
@@ -18,6 +20,9 @@ pub mod node;
 pub mod pagination;
 pub mod partition;
 pub mod schema;
+pub mod setting;
 pub mod stream;
 pub mod value;
 pub mod wire;
+
+thimble_sdk::register_source!(connector::Rest);

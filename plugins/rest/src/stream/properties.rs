@@ -1,6 +1,7 @@
 //! Sources that give records piece by piece: the names of fields go into requests in chunks, and what comes back is put
 //! together by key (`QueryProperties`).
 
+use futures_util::future::LocalBoxFuture;
 use indexmap::IndexMap;
 
 use crate::{
@@ -84,7 +85,9 @@ impl Properties {
     async fn ask(&self, stream: &Value, path: &[String], at: &str) -> Result<Vec<String>> {
         let node = Node { value: stream, path: at.to_owned() };
         let stream = Stream::build(&node, &self.env, &Value::map(Map::new()))?;
-        let records = stream.all_records().await?;
+        // These records are read by what this is a part of.
+        let records: LocalBoxFuture<'_, Result<Vec<Record>>> = Box::pin(stream.all_records());
+        let records = records.await?;
         let name = |record: &Record| record.at(path).map(|name| crate::http::text::text(&name)).unwrap_or_default();
         Ok(records.iter().map(name).collect())
     }
