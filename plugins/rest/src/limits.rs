@@ -8,3 +8,26 @@ pub const MAX_MANIFEST_DEPTH: usize = 128;
 pub const MAX_MANIFEST_NODES: usize = 1_000_000;
 /// Findings that are told about one manifest.
 pub const MAX_FINDINGS: usize = 200;
+
+/// How deep JSON and XML may be nested; serde_json's own limit.
+pub const MAX_DEPTH: usize = 127;
+/// Members of a page's root whose places are kept.
+pub const MAX_MEMBERS_KEPT: usize = 1_000;
+/// Parts of one path into a record.
+pub const MAX_PATH_PARTS: usize = 64;
+/// Places of an array that a written field may fill up with nulls.
+pub const MAX_ARRAY_PLACE: usize = 10_000;
+/// What one answer may unpack to (gzip, zip).
+pub const MAX_UNPACKED_BYTES: u64 = 1024 * 1024 * 1024;
+/// One document that is read as a whole after it was unpacked.
+pub const MAX_DOCUMENT_BYTES: u64 = 256 * 1024 * 1024;
+/// Files in one zip archive.
+pub const MAX_ARCHIVE_FILES: usize = 10_000;
+/// One line of an answer of lines.
+pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
+/// How deep combined extractors may be nested.
+pub const MAX_EXTRACTORS_NESTED: usize = 8;
+/// Schema loaders of one stream.
+pub const MAX_SCHEMA_LOADERS: usize = 32;
+/// Properties of a schema that is inferred from records.
+pub const MAX_INFERRED_PROPERTIES: usize = 10_000;

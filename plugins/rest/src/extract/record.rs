@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::{json, scan};
 use crate::value::Value;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// The text of one JSON value, as it stood in the page.
+    /// The text of one JSON value, as it stood in the page. It may hold line ends between its members.
     Raw(Bytes),
     Parsed(Value),
 }
@@ -15,8 +16,63 @@ impl Record {
     /// The whole record.
     pub fn value(&self) -> Value {
         match self {
-            Self::Raw(text) => Value::from_json(text).unwrap_or_default(),
+            Self::Raw(text) => json::parse(text).unwrap_or_default(),
             Self::Parsed(value) => value.clone(),
         }
+    }
+
+    /// Its JSON text.
+    pub fn json(&self) -> Bytes {
+        match self {
+            Self::Raw(text) => text.clone(),
+            Self::Parsed(value) => value.to_json().into(),
+        }
+    }
+
+    /// A member of the record; the rest of a raw record is not parsed.
+    pub fn member(&self, name: &str) -> Option<Value> {
+        match self {
+            Self::Raw(text) => {
+                let (start, end) = scan::member(text, scan::blank(text, 0), name).ok()??;
+                json::parse(&text[start..end]).ok()
+            }
+            Self::Parsed(value) => value.get(name).cloned(),
+        }
+    }
+
+    /// The value at the end of a path of keys (and indices, where it leads through arrays).
+    pub fn at(&self, path: &[String]) -> Option<Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.member(first)?, |value, name| child(&value, name).cloned())
+    }
+
+    pub fn is_object(&self) -> bool {
+        match self {
+            Self::Raw(text) => text.get(scan::blank(text, 0)) == Some(&b'{'),
+            Self::Parsed(value) => value.as_map().is_some(),
+        }
+    }
+
+    /// The whole record, to change it.
+    pub fn value_mut(&mut self) -> &mut Value {
+        if let Self::Raw(_) = self {
+            *self = Self::Parsed(self.value());
+        }
+        match self {
+            Self::Parsed(value) => value,
+            Self::Raw(_) => unreachable!("parsed above"),
+        }
+    }
+}
+
+fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Map(map) => map.get(name),
+        Value::List(list) => {
+            let at: i64 = name.parse().ok()?;
+            let at = if at < 0 { at + i64::try_from(list.len()).ok()? } else { at };
+            list.get(usize::try_from(at).ok()?)
+        }
+        _ => None,
     }
 }
