@@ -53,3 +53,9 @@ pub const MAX_EXTRACTORS_NESTED: usize = 8;
 pub const MAX_SCHEMA_LOADERS: usize = 32;
 /// Properties of a schema that is inferred from records.
 pub const MAX_INFERRED_PROPERTIES: usize = 10_000;
+/// Steps into a JSON Schema by which a manifest checks a setting.
+pub const MAX_SCHEMA_DEPTH: usize = 64;
+/// Compiled size of one pattern in such a schema.
+pub const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+/// Schemas that are looked at for one setting.
+pub const MAX_SCHEMA_STEPS: usize = 100_000;

@@ -4,21 +4,25 @@
 //! puts types and parameters into every component. [`check`] compares it with the table of [`components`] and with
 //! [`rules`]. Nothing here does I/O or builds a component.
 
+mod adheres;
 mod check;
 mod components;
 mod custom;
 mod finding;
 mod implicit;
+mod normalization;
 pub mod parameters;
 mod refs;
 mod rules;
 mod scalar;
+mod settings;
 pub mod streams;
 mod trail;
 mod walk;
 pub mod yaml;
 
 pub use finding::{Finding, Level};
+pub use normalization::normalize;
 
 use std::sync::Arc;
 
