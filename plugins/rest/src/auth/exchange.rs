@@ -66,6 +66,9 @@ fn request(order: &TokenOrder, refresh_name: &str, refresh: Option<&str>, assert
     if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("content-type")) && !body.is_empty() {
         headers.push(("Content-Type".into(), request.content_type.clone()));
     }
+    if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("accept")) {
+        headers.push(("Accept".into(), "*/*".into()));
+    }
     Exchange { method: request.method.clone(), url: request.url.clone(), headers, body: body.into_bytes() }
 }
 
