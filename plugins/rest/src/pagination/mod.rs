@@ -1,1 +1,14 @@
-//! (to be written)
+//! Paginators: what to ask for next, and when there is nothing more.
+//!
+//! Owns tokens and page sizes. Never sends anything; keeps nothing of a page but what tells an endless loop.
+
+pub mod links;
+pub mod paginator;
+pub mod reduction;
+pub mod strategy;
+#[cfg(test)]
+mod tests;
+
+pub use crate::http::ResponseUse;
+pub use paginator::{Page, Paginator};
+pub use reduction::{PageSizeReducer, PageSizeReduction};

@@ -1,0 +1,104 @@
+//! Orders to the host: headers that it takes off a request and acts upon, because only it knows the secrets.
+//!
+//! Placeholders stand for secrets inside of them.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
+
+use super::token;
+use crate::{http::RequestParts, value::Map};
+
+/// Where the token goes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Placement {
+    pub header: String,
+    /// With the space, if there is to be one.
+    pub prefix: String,
+}
+
+impl Placement {
+    pub fn bearer() -> Self {
+        Self { header: "Authorization".into(), prefix: "Bearer ".into() }
+    }
+}
+
+/// Get a token by this request, keep it until it expires, put it into this header.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenOrder {
+    pub request: TokenRequest,
+    pub token_path: Vec<String>,
+    pub expires_path: Option<Vec<String>>,
+    /// `seconds`, or the format of a moment.
+    pub expires_format: Option<String>,
+    /// How long a token lasts where the answer does not say.
+    pub lifetime_s: Option<u64>,
+    pub refresh: Option<Refresh>,
+    pub initial: Initial,
+    pub placement: Placement,
+    /// A signed token that is a member of the request's form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenRequest {
+    pub method: String,
+    pub url: String,
+    pub headers: Map,
+    pub body: String,
+    pub content_type: String,
+}
+
+/// A source that gives a new refresh token with every token: where it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Refresh {
+    pub path: Vec<String>,
+    pub setting: String,
+    pub access_setting: Option<String>,
+    pub expiry_setting: Option<String>,
+}
+
+/// A token that is there already.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Initial {
+    pub token: Option<String>,
+    pub expires_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Assertion {
+    pub field: String,
+    pub jwt: JwtOrder,
+}
+
+/// Sign a token with this key.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JwtOrder {
+    pub algorithm: String,
+    pub key: String,
+    /// The key is used in Base64.
+    pub key_base64: bool,
+    pub passphrase: Option<String>,
+    pub headers: Map,
+    pub payload: Map,
+    pub iat_now: bool,
+    pub nbf_now: bool,
+    pub exp_in_s: Option<i64>,
+    pub placement: Placement,
+}
+
+impl TokenOrder {
+    pub fn parts(&self) -> RequestParts {
+        token::header("thimble-token", encoded(self))
+    }
+}
+
+impl JwtOrder {
+    pub fn parts(&self) -> RequestParts {
+        token::header("thimble-jwt", encoded(self))
+    }
+}
+
+fn encoded(order: &impl Serialize) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(order).expect("an order is always JSON"))
+}
