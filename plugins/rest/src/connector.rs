@@ -58,7 +58,7 @@ impl Source for Rest {
 
     fn read(config: &Config, request: &ReadRequest, sink: &mut Sink) -> SdkResult<()> {
         let kept = request.cursor::<Value>()?.unwrap_or_default();
-        read(config, &request.stream.name, &kept, sink).map_err(to_sdk)
+        read(config, request, &kept, sink).map_err(to_sdk)
     }
 }
 
@@ -73,7 +73,7 @@ impl Session {
     fn new(config: &Config) -> Result<Self> {
         let setting = Setting::read(&config.0, manifest::preset())?;
         let wire = Rc::new(setting.now_us.map_or_else(HostWire::new, HostWire::standing));
-        let config = setting.config;
+        let config = manifest::normalize(&setting.manifest.resolved, setting.config, wire.now_us())?;
         let mut env = Env { orders: true, ..Env::new(wire.clone(), config, "") };
         env.budget = setting.manifest.api_budget().map(|node| Budget::build(&node, &env)).transpose()?.map(Rc::new);
         Ok(Self { manifest: setting.manifest, env, wire })
@@ -110,12 +110,13 @@ fn check(config: &Config) -> Result<String> {
     Ok(format!("Read from {}.", if names.is_empty() { "no stream".to_owned() } else { names.join(", ") }))
 }
 
-fn read(config: &Config, name: &str, kept: &Value, sink: &mut Sink) -> Result<()> {
+fn read(config: &Config, request: &ReadRequest, kept: &Value, sink: &mut Sink) -> Result<()> {
     let session = Session::new(config)?;
     let streams = session.streams()?;
-    let node = catalog::find(&streams, name)?;
+    let node = catalog::find(&streams, &request.stream.name)?;
     let checkpoint = Checkpoint::read(kept, session.wire.now_us());
-    let env = Env { pinned_now_us: checkpoint.pinned_now_us, ..session.env.clone() };
+    let selected = (!request.selected.is_empty()).then(|| Rc::new(request.selected.clone()));
+    let env = Env { pinned_now_us: checkpoint.pinned_now_us, selected, ..session.env.clone() };
     let state = match checkpoint.state {
         Value::Null => Value::map(Map::new()),
         state => state,

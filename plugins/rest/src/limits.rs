@@ -84,3 +84,5 @@ pub const MAX_TOKEN_DEPTH: usize = 5;
 
 /// Temporary.
 pub const MAX_DATE_STEPS: usize = 10_000;
+/// Pieces of a stream that may fail one after the other before the rest is not tried any more.
+pub const MAX_FAILED_IN_A_ROW: usize = 20;

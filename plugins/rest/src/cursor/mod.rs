@@ -179,6 +179,12 @@ impl Cursor {
         self.close(piece, Seen { most_recent, ..Seen::default() })
     }
 
+    /// Where a state of one position stands.
+    pub fn position(&self, state: &Value) -> Option<Point> {
+        let setting = self.setting.as_ref()?;
+        setting.scale.parse(state.get(&setting.field)?).ok()
+    }
+
     /// The greatest value that a piece showed, as the state has it.
     pub fn written(&self, seen: &Seen) -> Value {
         match (&self.setting, &seen.most_recent) {

@@ -230,12 +230,12 @@ impl PartitionedCursor {
             if self.under_way.first().is_some_and(|first| first <= place) {
                 break;
             }
-            self.parent_state = self.parents.pop_front().map(|(state, _)| state);
+            self.parent_state = self.parents.pop_front().map(|(state, _)| state).filter(|state| !state.is_null());
         }
         Ok(())
     }
 
-    /// Everything was read: the cursor over all moves, with the run's own length as lookback.
+    /// Everything was read, the parents too, whose state is null where there are none: the cursor over all moves, with the run's own length as lookback.
     pub fn end(&mut self, parents: Value, now_us: i64) {
         if self.open.values().any(|open| *open > 0) {
             return;
@@ -245,7 +245,7 @@ impl PartitionedCursor {
             let ran = now_us - self.started_us.unwrap_or(now_us);
             self.lookback_seconds = ran.max(0).div_euclid(1_000_000) + i64::from(ran.rem_euclid(1_000_000) > 0);
         }
-        self.parent_state = Some(parents);
+        self.parent_state = Some(parents).filter(|parents| !parents.is_null());
     }
 
     /// The state as the reference writes it.

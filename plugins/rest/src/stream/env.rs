@@ -20,13 +20,15 @@ pub struct Env {
     pub budget: Option<Rc<Budget>>,
     /// The moment at which the run began, where an interrupted one goes on.
     pub pinned_now_us: Option<i64>,
+    /// The fields that are wanted; `None` where all are.
+    pub selected: Option<Rc<Vec<String>>>,
 }
 
 impl Env {
     /// Outside of a component: no orders, no budget, no tokens yet.
     pub fn new(wire: Rc<dyn Wire>, config: Value, stream: &str) -> Self {
         let (tokens, stream) = (Rc::default(), stream.into());
-        Self { wire, config, stream, orders: false, tokens, budget: None, pinned_now_us: None }
+        Self { wire, config, stream, orders: false, tokens, budget: None, pinned_now_us: None, selected: None }
     }
 
     /// The same for another stream.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
+    cursor::Cursor,
     error::{RestError, Result},
     extract::{Decoder, Extractor},
     http::{Outcome, RequestContext, Requester},
@@ -260,5 +261,5 @@ fn download(node: &Node<'_>, env: &Env) -> Result<Retriever> {
     let stream: Map = [("type".into(), "DeclarativeStream".into())].into();
     let (stream, retriever) = (Value::map(stream), Value::map(retriever));
     let at = |value| Node { value, path: node.path.clone() };
-    Retriever::build(&at(&stream), &at(&retriever), env, &Value::map(Map::new()))
+    Retriever::build(&at(&stream), &at(&retriever), &Cursor::none(), env, &Value::map(Map::new()))
 }

@@ -16,9 +16,11 @@ use std::{cell::RefCell, rc::Rc};
 pub use env::Env;
 
 use crate::{
-    cursor::{self, Cursor, Piece, Seen},
+    cursor::{self, Cursor, Piece, Point, Seen, build::Divided},
+    datetime::{self, DateTime},
     error::{RestError, Result},
     extract::Record,
+    interpolation::Template,
     limits::MAX_DESCRIBING,
     node::Node,
     partition,
@@ -50,8 +52,8 @@ impl Stream {
         let sync = node.get("incremental_sync");
         let cursor = cursor::build::build(sync.as_ref(), &env, state, partition::divided(router_node.as_ref()))?;
         let cursor = Rc::new(RefCell::new(cursor));
-        let retriever = Rc::new(Retriever::build(node, &retrieving, &env, state)?);
-        let pieces = Pieces::build(router, cursor.clone(), sync.as_ref(), &env)?;
+        let retriever = Rc::new(Retriever::build(node, &retrieving, &cursor.borrow(), &env, state)?);
+        let pieces = Pieces::new(router, cursor.clone(), &env);
         Ok(Self { name, env, cursor, retriever, pieces })
     }
 
@@ -141,12 +143,30 @@ impl Stream {
     }
 }
 
-/// `StateDelegatingStream` reads by one stream the first time, by another one from then on.
+/// `StateDelegatingStream` reads by one stream the first time, by another one from then on, unless its position is older
+/// than what the source keeps.
 fn chosen<'a>(node: &Node<'a>, env: &Env, state: &Value) -> Result<Node<'a>> {
-    let _ = env;
-    match node.kind() {
-        "StateDelegatingStream" if state.truthy() => node.need("incremental_stream"),
-        "StateDelegatingStream" => node.need("full_refresh_stream"),
-        _ => Ok(node.clone()),
+    if node.kind() != "StateDelegatingStream" {
+        return Ok(node.clone());
     }
+    let (all, recent) = (node.need("full_refresh_stream")?, node.need("incremental_stream")?);
+    if !state.truthy() {
+        return Ok(all);
+    }
+    let Some(period) = node.get("api_retention_period") else { return Ok(recent) };
+    let period = Template::new(&period, node)?.text(&env.scope())?;
+    if period.is_empty() || period == "None" || state.get(cursor::NO_CURSOR).is_some_and(Value::truthy) {
+        return Ok(recent);
+    }
+    let period = datetime::parse_duration(&period).map_err(|error| error.at(&node.path))?;
+    let kept_since = DateTime::from_us(env.wire.now_us()).minus(&period)?;
+    let global = state.get("state").filter(|global| global.as_map().is_some()).unwrap_or(state);
+    let position = [&all, &recent].into_iter().find_map(|stream| {
+        let cursor = cursor::build::build(stream.get("incremental_sync").as_ref(), env, global, Divided::Not).ok()?;
+        cursor.position(global)
+    });
+    Ok(match position {
+        Some(Point::Time(at)) if at >= kept_since => recent,
+        _ => all,
+    })
 }

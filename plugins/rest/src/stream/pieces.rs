@@ -5,12 +5,10 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use crate::{
     cursor::{Cursor, Piece},
     error::Result,
-    http::{RequestOption, RequestParts},
     interpolation::Scope,
-    node::Node,
     partition::Router,
     stream::Env,
-    value::{Map, Value},
+    value::Value,
 };
 
 /// The pieces of one stream.
@@ -18,8 +16,6 @@ pub struct Pieces {
     router: Box<dyn Router>,
     cursor: Rc<RefCell<Cursor>>,
     env: Env,
-    from: Option<RequestOption>,
-    to: Option<RequestOption>,
     made: VecDeque<Piece>,
     ended: bool,
     /// The moment at which the range ends that has no other end: of the run, also of one that goes on later.
@@ -27,30 +23,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// `sync` is the stream's `incremental_sync`.
-    ///
-    /// # Errors
-    /// Kind config, naming the place.
-    pub fn build(
-        router: Box<dyn Router>,
-        cursor: Rc<RefCell<Cursor>>,
-        sync: Option<&Node<'_>>,
-        env: &Env,
-    ) -> Result<Self> {
-        let option = |key: &str| {
-            let node = sync.and_then(|sync| sync.get(key));
-            node.map(|node| RequestOption::build(&node)).transpose()
-        };
-        Ok(Self {
-            router,
-            cursor,
-            from: option("start_time_option")?.or(option("start_value_option")?),
-            to: option("end_time_option")?,
-            env: env.clone(),
-            made: VecDeque::new(),
-            ended: false,
-            now_us: env.now_us(),
-        })
+    pub fn new(router: Box<dyn Router>, cursor: Rc<RefCell<Cursor>>, env: &Env) -> Self {
+        Self { router, cursor, now_us: env.now_us(), env: env.clone(), made: VecDeque::new(), ended: false }
     }
 
     fn scope(&self) -> Scope {
@@ -83,33 +57,15 @@ impl Pieces {
             let parents = self.router.state();
             let pieces = self.cursor.borrow_mut().pieces(partition, &parents, &scope)?;
             for mut piece in pieces {
-                piece.parts = self.parts(&piece, &scope)?;
+                piece.parts = self.router.parts(&piece.slice, &scope)?;
                 self.made.push_back(piece);
             }
         }
         Ok(())
     }
 
-    /// What the router adds, then the cursor.
-    fn parts(&self, piece: &Piece, scope: &Scope) -> Result<RequestParts> {
-        let mut parts = self.router.parts(&piece.slice, scope)?;
-        let cursor = self.cursor.borrow();
-        let Some(setting) = &cursor.setting else { return Ok(parts) };
-        let (from, to) = setting.bounds.clone().unwrap_or_else(|| ("start".into(), "end".into()));
-        for (option, key) in [(&self.from, from), (&self.to, to)] {
-            if let Some(option) = option {
-                let value = piece.slice.cursor.get(&key).cloned().unwrap_or_default();
-                option.inject(&mut parts, value, scope)?;
-            }
-        }
-        Ok(parts)
-    }
-
-    /// The parents' state.
+    /// The parents' state; null where there are no parents.
     pub fn parents(&self) -> Value {
-        match self.router.state() {
-            Value::Null => Value::map(Map::new()),
-            state => state,
-        }
+        self.router.state()
     }
 }

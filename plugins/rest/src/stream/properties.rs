@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use crate::{
     error::Result,
-    extract::Record,
+    extract::{Record, transform::Transformation},
     interpolation::Template,
     node::Node,
     stream::{Env, Stream},
@@ -18,6 +18,8 @@ pub struct Properties {
     listed: Listed,
     always: Vec<String>,
     chunking: Option<Chunking>,
+    /// Only names of fields that are wanted, after these changes to the fields' names (`property_selector`).
+    selects: Option<Vec<Transformation>>,
     env: Env,
 }
 
@@ -64,7 +66,12 @@ impl Properties {
         };
         let always = node.get("always_include_properties").map(|node| texts(&node)).transpose()?;
         let chunking = node.get("property_chunking").map(|node| Chunking::build(&node)).transpose()?;
-        Ok(Self { listed, always: always.unwrap_or_default(), chunking, env: env.clone() })
+        let selector = node.get("property_selector").map(|selector| {
+            let transformations = selector.items("transformations");
+            transformations.iter().map(|one| Transformation::build(one, env)).collect::<Result<Vec<_>>>()
+        });
+        let selects = selector.transpose()?;
+        Ok(Self { listed, always: always.unwrap_or_default(), chunking, selects, env: env.clone() })
     }
 
     /// The chunks of names, in order; at least one.
@@ -76,10 +83,25 @@ impl Properties {
             Listed::Fixed(names) => names.clone(),
             Listed::Asked { stream, path, at } => self.ask(stream, path, at).await?,
         };
+        let mut names = names;
+        if let Some(wanted) = self.wanted()? {
+            names.retain(|name| wanted.contains(name));
+        }
         Ok(match &self.chunking {
             Some(chunking) => chunking.divide(names, &self.always),
             None => vec![self.always.iter().cloned().chain(names).collect()],
         })
+    }
+
+    /// The names of properties that the wanted fields stand for.
+    fn wanted(&self) -> Result<Option<Vec<String>>> {
+        let (Some(changes), Some(selected)) = (&self.selects, &self.env.selected) else { return Ok(None) };
+        let mut fields = Value::map(selected.iter().map(|name| (name.clone(), Value::map(Map::new()))).collect());
+        let mut scope = self.env.scope();
+        for change in changes {
+            change.apply(&mut fields, &mut scope)?;
+        }
+        Ok(fields.as_map().map(|fields| fields.keys().cloned().collect()))
     }
 
     async fn ask(&self, stream: &Value, path: &[String], at: &str) -> Result<Vec<String>> {

@@ -6,10 +6,10 @@ use std::{cell::OnceCell, rc::Rc};
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    cursor::Piece,
+    cursor::{Cursor, Piece},
     error::Result,
     extract::{Around, Context, Look, Page, Record, Selector},
-    http::{Outcome, RequestContext, Requester, ResponseUse},
+    http::{Outcome, RequestContext, RequestOption, RequestParts, Requester, ResponseUse},
     interpolation::Scope,
     node::Node,
     pagination::{self, Paginator},
@@ -44,6 +44,44 @@ pub struct Retriever {
     pub shortens_slices: bool,
     lazy: bool,
     pub properties: Option<Properties>,
+    bounds: Option<Bounds>,
+}
+
+/// What the cursor adds to requests: the ends of the window, by the slice's names for them.
+struct Bounds {
+    from: Option<RequestOption>,
+    to: Option<RequestOption>,
+    names: (String, String),
+}
+
+impl Bounds {
+    fn build(sync: &Node<'_>, cursor: &Cursor) -> Result<Self> {
+        let option = |key: &str| sync.get(key).map(|node| RequestOption::build(&node)).transpose();
+        let names = cursor.setting.as_ref().and_then(|setting| setting.bounds.clone());
+        Ok(Self {
+            from: option("start_time_option")?.or(option("start_value_option")?),
+            to: option("end_time_option")?,
+            names: names.unwrap_or_else(|| ("start".into(), "end".into())),
+        })
+    }
+
+    /// Added to what the router adds; the cursor's stays where both set the same.
+    fn add(&self, slice: &Slice, parts: &mut RequestParts, scope: &Scope) -> Result<()> {
+        let mut own = RequestParts::default();
+        for (option, name) in [(&self.from, &self.names.0), (&self.to, &self.names.1)] {
+            if let Some(option) = option {
+                option.inject(&mut own, slice.cursor.get(name).cloned().unwrap_or_default(), scope)?;
+            }
+        }
+        parts.params.extend(own.params);
+        parts.headers.extend(own.headers);
+        for (body, own) in [(&mut parts.body_data, own.body_data), (&mut parts.body_json, own.body_json)] {
+            if let Some(own) = own.as_map() {
+                body.map_mut().extend(own.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is asked.
@@ -57,7 +95,7 @@ impl Retriever {
     ///
     /// # Errors
     /// Kind config, naming the place.
-    pub fn build(stream: &Node<'_>, node: &Node<'_>, env: &Env, state: &Value) -> Result<Self> {
+    pub fn build(stream: &Node<'_>, node: &Node<'_>, cursor: &Cursor, env: &Env, state: &Value) -> Result<Self> {
         let sync = stream.get("incremental_sync");
         let says = |key: &str| sync.as_ref().map_or(Ok(false), |sync| sync.flag(key, false));
         let (is_data_feed, by_client) = (says("is_data_feed")?, says("is_client_side_incremental")?);
@@ -94,6 +132,7 @@ impl Retriever {
             shortens_slices: action == Some("SPLIT_USING_CURSOR"),
             lazy: !state.truthy() && reads_lazily(node),
             properties,
+            bounds: sync.as_ref().map(|sync| Bounds::build(sync, cursor)).transpose()?,
             env: env.clone(),
         })
     }
@@ -112,7 +151,11 @@ impl Retriever {
         };
         let mut parts = vec![self.paginator.parts(token, None)?];
         if token.is_none() || !self.only_first {
-            parts.push(piece.parts.clone());
+            let mut own = piece.parts.clone();
+            if let Some(bounds) = &self.bounds {
+                bounds.add(slice, &mut own, &self.env.scope())?;
+            }
+            parts.push(own);
         }
         let context =
             RequestContext { slice: Some(slice), next_page_token: token, parts: &parts, ..RequestContext::default() };

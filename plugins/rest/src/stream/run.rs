@@ -17,7 +17,7 @@ use crate::{
     cursor::{Cursor, Piece, Seen},
     error::Result,
     extract::Record,
-    limits::PAGES_AHEAD,
+    limits::{MAX_FAILED_IN_A_ROW, PAGES_AHEAD},
     stream::{
         Env, Stream,
         pages::{Page, Pages},
@@ -204,9 +204,15 @@ pub async fn read(stream: Stream, base: &Value, resume: Resume, at_once: usize, 
         resume,
     };
     let mut since = Since { bytes: 0, us: run.env.wire.now_us(), state: 0 };
+    let mut failed = Failed::default();
     loop {
         match (Steps { run: &mut run }).await {
-            Step::Failed(error) => return Err(error),
+            Step::Failed(error) => {
+                // Of the run, not of a piece: there is nothing to go on with.
+                if run.active.pop_front().is_none() || failed.is_too_much(error) {
+                    return failed.end(&run, out);
+                }
+            }
             Step::Page(page, token) => {
                 let Some(head) = run.active.front_mut() else { continue };
                 for record in &page.records {
@@ -216,7 +222,7 @@ pub async fn read(stream: Stream, base: &Value, resume: Resume, at_once: usize, 
                     }
                 }
                 since.bytes += out.records(page.records)?;
-                if let Some(token) = token.filter(|_| since.bytes >= CHECKPOINT_BYTES) {
+                if let Some(token) = token.filter(|_| since.bytes >= CHECKPOINT_BYTES && failed.first.is_none()) {
                     inside(&mut run, base, token, &mut since, out)?;
                 }
             }
@@ -224,8 +230,13 @@ pub async fn read(stream: Stream, base: &Value, resume: Resume, at_once: usize, 
                 let Some(ended) = run.active.pop_front() else { continue };
                 run.resume.closed(&ended.piece);
                 run.cursor.borrow_mut().close(&ended.piece, ended.seen)?;
-                between(&mut run, base, &mut since, out)?;
+                failed.in_a_row = 0;
+                // The pieces of an interrupted run are counted: with a gap among them there is no going on in the middle.
+                if failed.first.is_none() {
+                    between(&mut run, base, &mut since, out)?;
+                }
             }
+            Step::AllRead if failed.first.is_some() => return failed.end(&run, out),
             Step::AllRead => {
                 let parents = run.pieces.as_ref().map(Pieces::parents).unwrap_or_default();
                 run.cursor.borrow_mut().end(parents, run.env.wire.now_us());
@@ -233,6 +244,29 @@ pub async fn read(stream: Stream, base: &Value, resume: Resume, at_once: usize, 
                 return out.checkpoint(&state);
             }
         }
+    }
+}
+
+/// Pieces that could not be read. The others are read all the same: one repository that is gone must not hold up a
+/// hundred.
+#[derive(Default)]
+struct Failed {
+    first: Option<crate::error::RestError>,
+    in_a_row: usize,
+}
+
+impl Failed {
+    fn is_too_much(&mut self, error: crate::error::RestError) -> bool {
+        self.in_a_row += 1;
+        let refused = error.kind == crate::error::Kind::Refused;
+        self.first.get_or_insert(error);
+        refused || self.in_a_row >= MAX_FAILED_IN_A_ROW
+    }
+
+    /// Keeps what was read of the other pieces, and says what failed.
+    fn end(&mut self, run: &Run, out: &mut dyn Output) -> Result<()> {
+        out.checkpoint(&run.cursor.borrow().state())?;
+        self.first.take().map_or(Ok(()), Err)
     }
 }
 
