@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::{
     Budget, Outcome, RequestContext, RequestParts, Requester,
     script::{START_S, Script, answer, now, value},
@@ -261,4 +263,23 @@ fn a_budget_that_is_spent_for_long_ends_the_run() {
     now(requester.send(&RequestContext::default())).unwrap();
     let error = now(requester.send(&RequestContext::default())).unwrap_err();
     assert_eq!((error.kind, error.retry_after_ms), (Kind::Transient, Some(86_400_000)));
+}
+
+#[test]
+fn the_host_is_ordered_to_keep_to_rates_and_to_cache() {
+    let budget =
+        r#"{"policies":[{"type":"MovingWindowCallRatePolicy","rates":[{"limit":1,"interval":"PT1M"}],"matchers":[]}]}"#;
+    let script = Script::new([ok("{}"), ok("{}")]);
+    let mut env = script.env("{}");
+    env.orders = true;
+    env.budget = Some(Rc::new(Budget::build(&Node::root(&value(budget)), &env).unwrap()));
+    let requester = requester(r#"{"url":"https://a.com","use_cache":true}"#, &env).unwrap();
+    for _ in 0..2 {
+        now(requester.send(&RequestContext::default())).unwrap();
+    }
+    assert!(script.slept_ms.borrow().is_empty(), "the host waits");
+    let order = BASE64_URL_SAFE_NO_PAD.decode(&script.headers(1, "thimble-pace")[0]).unwrap();
+    let expected = r#"{"policies":[{"key":"policies[0].rates[0]","limit":1,"window_ms":60000}]}"#;
+    assert_eq!(String::from_utf8(order).unwrap(), expected);
+    assert_eq!(script.headers(1, "thimble-cache"), ["run"]);
 }
