@@ -152,7 +152,7 @@ pub fn offset_text(offset_s: i32, separator: &str) -> String {
     let sign = if offset_s < 0 { '-' } else { '+' };
     let all = offset_s.unsigned_abs();
     let mut text = format!("{sign}{:02}{separator}{:02}", all / 3600, all / 60 % 60);
-    if all % 60 != 0 {
+    if !all.is_multiple_of(60) {
         text.push_str(&format!("{separator}{:02}", all % 60));
     }
     text
