@@ -25,7 +25,6 @@ pub const MAX_TOKEN_ATTEMPTS: u32 = 6;
 /// How deep a token is searched for in a source's answer.
 pub const MAX_TOKEN_DEPTH: usize = 5;
 
-/// Temporary.
 /// Of one template's text.
 pub const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
 

@@ -3,7 +3,7 @@
 use super::{options::RequestParts, text};
 use crate::{
     error::Result,
-    interpolation::{Scope, Template, TemplateTree},
+    interpolation::{Allowed, Scope, Template, TemplateTree},
     node::Node,
     value::{Map, Value},
 };
@@ -28,18 +28,18 @@ impl Flat {
     }
 
     /// Members that become null are left out.
-    fn evaluate(&self, scope: &Scope) -> Result<Value> {
+    fn evaluate(&self, scope: &Scope, allowed: Allowed) -> Result<Value> {
         match self {
             Self::Text(template) => template.value(scope),
             Self::Members(tree) => {
-                let members = tree.mapping(scope)?.into_iter().filter(|(_, value)| !value.is_null());
+                let members = tree.mapping_as(scope, allowed)?.into_iter().filter(|(_, value)| !value.is_null());
                 Ok(Value::map(members.collect()))
             }
         }
     }
 
-    fn members(&self, scope: &Scope) -> Result<Map> {
-        Ok(self.evaluate(scope)?.as_map().cloned().unwrap_or_default())
+    fn members(&self, scope: &Scope, allowed: Allowed) -> Result<Map> {
+        Ok(self.evaluate(scope, allowed)?.as_map().cloned().unwrap_or_default())
     }
 }
 
@@ -99,9 +99,10 @@ impl Inputs {
     /// # Errors
     /// Kind config where a template fails or gives what the place cannot hold.
     pub fn evaluate(&self, scope: &Scope) -> Result<RequestParts> {
-        let members = |flat: &Option<Flat>| flat.as_ref().map_or(Ok(Map::new()), |flat| flat.members(scope));
-        let mut parts = RequestParts { params: members(&self.params)?, ..RequestParts::default() };
-        for (name, value) in members(&self.headers)? {
+        let members =
+            |flat: &Option<Flat>, allowed| flat.as_ref().map_or(Ok(Map::new()), |flat| flat.members(scope, allowed));
+        let mut parts = RequestParts { params: members(&self.params, Allowed::TextOrList)?, ..RequestParts::default() };
+        for (name, value) in members(&self.headers, Allowed::Any)? {
             parts.headers.insert(name, Value::str(text::text(&value)));
         }
         if let Some(name) = &self.properties {
@@ -109,7 +110,8 @@ impl Inputs {
             let names: Vec<String> = chunk.iter().map(text::text).collect();
             parts.params.insert(name.clone(), Value::str(names.join(",")));
         }
-        parts.body_data = self.data.as_ref().map_or(Ok(Value::Null), |data| data.evaluate(scope))?;
+        parts.body_data =
+            self.data.as_ref().map_or(Ok(Value::Null), |data| data.evaluate(scope, Allowed::TextOrList))?;
         parts.body_json = match &self.json {
             None => Value::Null,
             Some(Json::Text(template)) => template.value(scope)?,

@@ -148,6 +148,11 @@ impl Requester {
         let auth = self.authenticator.parts().await?;
         let parts =
             options::combine([&own, &auth].into_iter().chain(context.parts)).map_err(|told| self.wrong(&told))?;
+        if parts.headers.contains_key("thimble-token") && parts.headers.contains_key("Authorization") {
+            return Err(
+                self.wrong("the manifest sets the header `Authorization`, which its authenticator sets as well")
+            );
+        }
         let address = self.address(parts.path.as_deref(), &scope)?;
         let mut exchange = prepare::prepare(&self.method, &address, &parts).map_err(|told| self.wrong(&told))?;
         if self.env.orders {
