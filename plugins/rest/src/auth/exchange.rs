@@ -57,9 +57,9 @@ fn request(order: &TokenOrder, refresh_name: &str, refresh: Option<&str>, assert
         members.push(one(refresh_name, refresh));
         body = members.join("&");
     }
-    if let Some(assertion) = assertion {
-        let member = text::form([(&"assertion".to_owned(), &Value::str(assertion))]);
-        body = format!("{body}&{member}");
+    let placeholder = request.jwt.as_ref().and_then(|jwt| jwt.placement.placeholder.as_deref());
+    if let (Some(assertion), Some(placeholder)) = (assertion, placeholder) {
+        body = body.replace(placeholder, assertion);
     }
     let mut headers: Vec<(String, String)> =
         request.headers.iter().map(|(name, value)| (name.clone(), text::text(value))).collect();

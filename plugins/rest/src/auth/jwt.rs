@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use super::{
     Authenticator,
-    order::{JwtOrder, Placement},
+    order::{self, JwtOrder, Placement},
     token::template,
 };
 use crate::{
@@ -31,7 +31,8 @@ const ALGORITHMS: [&str; 14] = [
 
 pub struct Jwt {
     env: Env,
-    at: String,
+    /// Path inside the manifest.
+    pub at: String,
     algorithm: String,
     key: Template,
     key_base64: bool,
@@ -119,62 +120,64 @@ impl Jwt {
     }
 
     /// # Errors
-    /// Kind config where a template fails, or where the token goes where the host cannot put it.
-    pub fn order(&self) -> Result<JwtOrder> {
+    /// Kind config where a template fails.
+    pub fn order(&self, placement: Placement) -> Result<JwtOrder> {
         let scope = self.env.scope();
-        let text = |template: &Option<Template>| template.as_ref().map(|text| text.text(&scope)).transpose();
         let mut headers = self.headers.evaluate(&scope)?;
         headers.entry("typ".into()).or_insert_with(|| Value::str("JWT"));
-        let prefix = text(&self.prefix)?.filter(|prefix| !prefix.is_empty());
-        let header = match &self.option {
-            None => Some("Authorization".to_owned()),
-            Some(option) => option.header_name(&scope)?,
-        };
+        let passphrase = self.passphrase.as_ref().map(|phrase| phrase.text(&scope)).transpose()?;
         Ok(JwtOrder {
             algorithm: self.algorithm.clone(),
             key: self.key.text(&scope)?,
             key_base64: self.key_base64,
-            passphrase: text(&self.passphrase)?.filter(|phrase| !phrase.is_empty()),
+            passphrase: passphrase.filter(|phrase| !phrase.is_empty()),
             headers,
             payload: self.payload.evaluate(&scope)?,
             iat_now: true,
             nbf_now: true,
             exp_in_s: Some(self.duration),
-            placement: Placement {
-                header: header.unwrap_or_default(),
-                prefix: prefix.map(|prefix| format!("{prefix} ")).unwrap_or_default(),
-            },
+            placement,
         })
     }
 
-    /// The token with its prefix, signed here.
+    /// What stands before the token, with the space.
+    ///
+    /// # Errors
+    /// Kind config where the template fails.
+    pub fn prefix(&self) -> Result<String> {
+        let prefix = self.prefix.as_ref().map_or(Ok(String::new()), |prefix| prefix.text(&self.env.scope()))?;
+        Ok(if prefix.is_empty() { prefix } else { format!("{prefix} ") })
+    }
+
+    /// The token, signed here.
     ///
     /// # Errors
     /// Kind config where the algorithm is none for here.
-    pub fn token(&self) -> Result<String> {
-        let order = self.order()?;
-        let signed = sign(&order, self.env.wire.now_us().div_euclid(1_000_000))
-            .map_err(|told| RestError::config(format!("stream `{}`: {told}", self.env.stream)).at(&self.at))?;
-        Ok(format!("{}{signed}", order.placement.prefix))
+    pub fn signed(&self) -> Result<String> {
+        let order = self.order(Placement::placeholder(&self.at))?;
+        sign(&order, self.env.wire.now_us().div_euclid(1_000_000))
+            .map_err(|told| RestError::config(format!("stream `{}`: {told}", self.env.stream)).at(&self.at))
     }
 }
 
 impl Authenticator for Jwt {
     fn parts(&self) -> LocalBoxFuture<'_, Result<RequestParts>> {
         Box::pin(async {
-            if self.env.orders {
-                let order = self.order()?;
-                if order.placement.header.is_empty() {
-                    let told = "the host puts signed tokens into headers only; set `request_option` to a header";
-                    return Err(RestError::config(told).at(&self.at));
+            let scope = self.env.scope();
+            let token = match (&self.option, self.env.orders) {
+                (None, true) => {
+                    return Ok(self.order(Placement::header("Authorization".into(), self.prefix()?))?.parts());
                 }
-                return Ok(order.parts());
-            }
+                (Some(_), true) => format!("{}{}", self.prefix()?, order::placeholder(&self.at)),
+                (_, false) => format!("{}{}", self.prefix()?, self.signed()?),
+            };
             let mut parts = RequestParts::default();
-            let (token, scope) = (Value::str(self.token()?), self.env.scope());
             match &self.option {
-                None => drop(parts.headers.insert("Authorization".into(), token)),
-                Some(option) => option.inject(&mut parts, token, &scope)?,
+                None => drop(parts.headers.insert("Authorization".into(), Value::str(token))),
+                Some(option) => option.inject(&mut parts, Value::str(token), &scope)?,
+            }
+            if self.env.orders {
+                parts.headers.extend(self.order(Placement::placeholder(&self.at))?.parts().headers);
             }
             Ok(parts)
         })

@@ -7,7 +7,7 @@ use futures_util::future::LocalBoxFuture;
 use super::{
     Authenticator, at, exchange,
     jwt::{self, Jwt},
-    order::{Assertion, Initial, Placement, Refresh, TokenOrder, TokenRequest},
+    order::{self, Initial, Placement, Refresh, TokenOrder, TokenRequest},
     token::{self, template},
 };
 use crate::{
@@ -150,7 +150,6 @@ impl OAuth {
             access_setting: Some(updater.access.join(".")),
             expiry_setting: Some(updater.expiry.join(".")),
         });
-        let jwt = self.assertion.as_ref().map(|jwt| jwt.order()).transpose()?;
         Ok(TokenOrder {
             request: self.request(&scope)?,
             token_path: vec![self.access_name.text(&scope)?],
@@ -159,8 +158,7 @@ impl OAuth {
             lifetime_s: Some(DEFAULT_LIFETIME),
             refresh,
             initial: self.initial(&scope)?,
-            placement: Placement::bearer(),
-            assertion: jwt.map(|jwt| Assertion { field: "assertion".into(), jwt }),
+            placement: Placement::header("Authorization".into(), "Bearer ".into()),
         })
     }
 
@@ -180,13 +178,15 @@ impl OAuth {
             content_type: kind.map_or_else(|| FORM.to_owned(), |(_, kind)| text::text(kind)),
             headers: headers.into_iter().map(|(name, value)| (name, Value::str(text::text(&value)))).collect(),
             body: text::form(body.iter()),
+            jwt: self.assertion.as_ref().map(|jwt| jwt.order(Placement::placeholder(&jwt.at))).transpose()?,
         })
     }
 
     /// The members of the request's form.
     fn members(&self, scope: &Scope, in_header: bool) -> Result<Map> {
         let mut members = Map::from_iter([(self.grant.0.text(scope)?, Value::str(self.grant.1.text(scope)?))]);
-        if self.assertion.is_some() {
+        if let Some(jwt) = &self.assertion {
+            members.insert("assertion".into(), Value::str(format!("{}{}", jwt.prefix()?, order::placeholder(&jwt.at))));
             return Ok(members);
         }
         if !in_header {
@@ -258,7 +258,7 @@ impl Authenticator for OAuth {
             if self.env.orders {
                 return Ok(order.parts());
             }
-            let assertion = self.assertion.as_ref().map(|jwt| jwt.token()).transpose()?;
+            let assertion = self.assertion.as_ref().map(|jwt| jwt.signed()).transpose()?;
             let refresh_name = self.refresh_name(&self.env.scope())?;
             let token = exchange::token(&order, &refresh_name, assertion.as_deref(), &self.env).await;
             let token = token.map_err(|error| error.at(&self.at))?;

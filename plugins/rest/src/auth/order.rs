@@ -4,22 +4,36 @@
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::token;
 use crate::{http::RequestParts, value::Map};
 
-/// Where the token goes.
+/// Where the token goes: into a header, or where a placeholder of our own stands in the request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Placement {
-    pub header: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
     /// With the space, if there is to be one.
     pub prefix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<String>,
 }
 
 impl Placement {
-    pub fn bearer() -> Self {
-        Self { header: "Authorization".into(), prefix: "Bearer ".into() }
+    pub fn header(name: String, prefix: String) -> Self {
+        Self { header: Some(name), prefix, placeholder: None }
     }
+
+    /// Where the text of [`placeholder`] for this component stands.
+    pub fn placeholder(at: &str) -> Self {
+        Self { header: None, prefix: String::new(), placeholder: Some(placeholder(at)) }
+    }
+}
+
+/// Stands for the token of the component at this place of the manifest, always the same one.
+pub fn placeholder(at: &str) -> String {
+    format!("thimble-secret-{}", hex::encode(&Sha256::digest(at.as_bytes())[..16]))
 }
 
 /// Get a token by this request, keep it until it expires, put it into this header.
@@ -35,9 +49,6 @@ pub struct TokenOrder {
     pub refresh: Option<Refresh>,
     pub initial: Initial,
     pub placement: Placement,
-    /// A signed token that is a member of the request's form.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub assertion: Option<Assertion>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +58,9 @@ pub struct TokenRequest {
     pub headers: Map,
     pub body: String,
     pub content_type: String,
+    /// A signed token that goes along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtOrder>,
 }
 
 /// A source that gives a new refresh token with every token: where it is kept.
@@ -63,12 +77,6 @@ pub struct Refresh {
 pub struct Initial {
     pub token: Option<String>,
     pub expires_at: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Assertion {
-    pub field: String,
-    pub jwt: JwtOrder,
 }
 
 /// Sign a token with this key.
@@ -99,6 +107,7 @@ impl JwtOrder {
     }
 }
 
-fn encoded(order: &impl Serialize) -> String {
+/// An order as a header holds it.
+pub fn encoded(order: &impl Serialize) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(order).expect("an order is always JSON"))
 }

@@ -237,6 +237,19 @@ fn the_host_is_ordered_to_sign() {
 }
 
 #[test]
+fn the_host_puts_a_signed_token_wherever_the_manifest_says() {
+    let option = r#""request_option":{"type":"RequestOption","inject_into":"request_parameter","field_name":"jwt"},"#;
+    let mut env = Script::new([]).env(r#"{"key":"k","iss":"me"}"#);
+    env.orders = true;
+    let json = JWT.replace(r#""token_duration""#, &format!(r#"{option}"token_duration""#));
+    let parts = parts(&*authenticator(&json, &env).unwrap()).unwrap();
+    let placed = parts.params["jwt"].as_str().unwrap().to_owned();
+    let placement = order(&parts, "thimble-jwt").get("placement").unwrap().clone();
+    assert_eq!(placed, format!("Bearer {}", placement.get("placeholder").unwrap().as_str().unwrap()));
+    assert_eq!(placed.len(), "Bearer thimble-secret-".len() + 32);
+}
+
+#[test]
 fn a_signed_token_is_given_for_an_access_token() {
     let json = format!(
         r#"{{"type":"OAuthAuthenticator","token_refresh_endpoint":"https://login.a.com/token","use_profile_assertion":true,"profile_assertion":{}}}"#,
@@ -252,9 +265,10 @@ fn a_signed_token_is_given_for_an_access_token() {
     );
     env.orders = true;
     let order = order(&parts(&*authenticator(&json, &env).unwrap()).unwrap(), "thimble-token");
-    let assertion = order.get("assertion").unwrap();
-    assert_eq!(assertion.get("field").unwrap().as_str(), Some("assertion"));
-    assert_eq!(assertion.get("jwt").unwrap().get("algorithm").unwrap().as_str(), Some("HS256"));
+    let request = order.get("request").unwrap();
+    let placeholder =
+        request.get("jwt").unwrap().get("placement").unwrap().get("placeholder").unwrap().as_str().unwrap();
+    assert!(request.get("body").unwrap().as_str().unwrap().ends_with(&format!("&assertion={placeholder}")));
 }
 
 fn session(more: &str) -> String {

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 
+use serde::Serialize;
+
 use super::{
     matcher::Matcher,
     rate::{Allowed, FixedWindow, MovingWindow, Policy},
     text, url,
 };
 use crate::{
+    auth::order,
     datetime,
     error::{RestError, Result},
     interpolation::Template,
@@ -17,24 +20,71 @@ use crate::{
     wire::{Answer, Exchange},
 };
 
+/// The host keeps to rates for all instances at once, where their intervals are no longer than this: a day.
+const MAX_PACED_MS: i64 = 86_400_000;
+
 #[derive(Debug)]
 pub struct Budget {
-    policies: RefCell<Vec<(Vec<Matcher>, Policy)>>,
+    policies: RefCell<Vec<Guarded>>,
     reset_header: String,
     remaining_header: String,
     statuses: Vec<i64>,
+}
+
+/// A policy and the requests that it is about.
+#[derive(Debug)]
+struct Guarded {
+    matchers: Vec<Matcher>,
+    policy: Policy,
+    /// The order by which the host keeps to it.
+    pace: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Pace {
+    policies: Vec<PacePolicy>,
+}
+
+#[derive(Serialize)]
+struct PacePolicy {
+    key: String,
+    limit: u64,
+    window_ms: i64,
+}
+
+impl Guarded {
+    fn build(node: &Node<'_>, env: &Env) -> Result<Self> {
+        let matchers = node.items("matchers");
+        let matchers = matchers.iter().map(|matcher| Matcher::build(matcher, env)).collect::<Result<Vec<_>>>()?;
+        let policy = policy_of(node, env)?;
+        let weighted = matchers.iter().any(|matcher| matcher.weight.is_some_and(|weight| weight != 1));
+        let pace = policy.rates().filter(|_| env.orders && !weighted).and_then(|rates| pace(rates, &node.path));
+        Ok(Self { matchers, policy, pace })
+    }
+
+    fn is_about(&self, exchange: &Exchange) -> bool {
+        self.matchers.is_empty() || self.matchers.iter().any(|matcher| matcher.matches(exchange))
+    }
+}
+
+fn pace(rates: &[(u64, i64)], at: &str) -> Option<String> {
+    if rates.iter().any(|(_, interval_ms)| !(1..=MAX_PACED_MS).contains(interval_ms)) {
+        return None;
+    }
+    let policy = |(number, (limit, interval_ms)): (usize, &(u64, i64))| PacePolicy {
+        key: format!("{at}.rates[{number}]"),
+        limit: *limit,
+        window_ms: *interval_ms,
+    };
+    Some(order::encoded(&Pace { policies: rates.iter().enumerate().map(policy).collect() }))
 }
 
 impl Budget {
     /// # Errors
     /// Kind config, naming what is wrong.
     pub fn build(node: &Node<'_>, env: &Env) -> Result<Self> {
-        let mut policies = Vec::new();
-        for policy in node.items("policies") {
-            let matchers = policy.items("matchers");
-            let matchers = matchers.iter().map(|matcher| Matcher::build(matcher, env)).collect::<Result<_>>()?;
-            policies.push((matchers, policy_of(&policy, env)?));
-        }
+        let policies = node.items("policies");
+        let policies = policies.iter().map(|policy| Guarded::build(policy, env)).collect::<Result<_>>()?;
         let header = |name: &str, default: &str| {
             let text = node.get(name).and_then(|name| name.value.as_str());
             text.unwrap_or(default).to_ascii_lowercase()
@@ -49,7 +99,12 @@ impl Budget {
         })
     }
 
-    /// Waits until the request may be made.
+    /// The order by which the host makes the request wait, if it is to.
+    pub fn pace(&self, exchange: &Exchange) -> Option<String> {
+        self.policies.borrow().iter().find(|guarded| guarded.is_about(exchange))?.pace.clone()
+    }
+
+    /// Waits until the request may be made, unless the host does that.
     ///
     /// # Errors
     /// Transient where that is too long; config where the request counts more than its policy allows at all.
@@ -77,7 +132,8 @@ impl Budget {
 
     fn ask(&self, exchange: &Exchange, now_us: i64) -> Allowed {
         let mut policies = self.policies.borrow_mut();
-        let Some((matchers, policy)) = policies.iter_mut().find(|(matchers, _)| is_about(matchers, exchange)) else {
+        let guarded = policies.iter_mut().find(|guarded| guarded.is_about(exchange));
+        let Some(Guarded { matchers, policy, .. }) = guarded.filter(|guarded| guarded.pace.is_none()) else {
             return Allowed::Yes;
         };
         let weight = matchers.iter().find(|matcher| matcher.matches(exchange)).and_then(|matcher| matcher.weight);
@@ -87,17 +143,13 @@ impl Budget {
     /// Takes in what an answer says about calls that are left.
     pub fn update(&self, exchange: &Exchange, answer: &Answer, now_us: i64) {
         let mut policies = self.policies.borrow_mut();
-        let Some((_, policy)) = policies.iter_mut().find(|(matchers, _)| is_about(matchers, exchange)) else { return };
+        let Some(guarded) = policies.iter_mut().find(|guarded| guarded.is_about(exchange)) else { return };
         let number = |name: &str| answer.header(name).and_then(|value| value.trim().parse::<i64>().ok());
         let hit = self.statuses.contains(&i64::from(answer.status)).then_some(0);
         let available = number(&self.remaining_header).and_then(|left| u64::try_from(left.max(0)).ok()).or(hit);
         let resets_us = number(&self.reset_header).map(|seconds| seconds.saturating_mul(1_000_000));
-        policy.update(available, resets_us, now_us);
+        guarded.policy.update(available, resets_us, now_us);
     }
-}
-
-fn is_about(matchers: &[Matcher], exchange: &Exchange) -> bool {
-    matchers.is_empty() || matchers.iter().any(|matcher| matcher.matches(exchange))
 }
 
 fn too_long(address: &str, wait_us: i64) -> RestError {

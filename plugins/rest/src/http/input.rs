@@ -99,11 +99,9 @@ impl Inputs {
     /// # Errors
     /// Kind config where a template fails or gives what the place cannot hold.
     pub fn evaluate(&self, scope: &Scope) -> Result<RequestParts> {
-        let members = |flat: &Option<Flat>, allowed: Allowed| {
-            flat.as_ref().map_or(Ok(Map::new()), |flat| flat.members(scope, allowed))
-        };
-        let params = members(&self.params, Allowed::TextOrList)?;
-        let mut parts = RequestParts { params, ..RequestParts::default() };
+        let members =
+            |flat: &Option<Flat>, allowed| flat.as_ref().map_or(Ok(Map::new()), |flat| flat.members(scope, allowed));
+        let mut parts = RequestParts { params: members(&self.params, Allowed::TextOrList)?, ..RequestParts::default() };
         for (name, value) in members(&self.headers, Allowed::Any)? {
             parts.headers.insert(name, Value::str(text::text(&value)));
         }
@@ -112,7 +110,8 @@ impl Inputs {
             let names: Vec<String> = chunk.iter().map(text::text).collect();
             parts.params.insert(name.clone(), Value::str(names.join(",")));
         }
-        parts.body_data = self.data.as_ref().map_or(Ok(Value::Null), |data| data.evaluate(scope, Allowed::TextOrList))?;
+        parts.body_data =
+            self.data.as_ref().map_or(Ok(Value::Null), |data| data.evaluate(scope, Allowed::TextOrList))?;
         parts.body_json = match &self.json {
             None => Value::Null,
             Some(Json::Text(template)) => template.value(scope)?,

@@ -144,6 +144,14 @@ impl Policy {
         }
     }
 
+    /// Limits and intervals in milliseconds of a moving window.
+    pub fn rates(&self) -> Option<&[(u64, i64)]> {
+        match self {
+            Self::Moving(window) => Some(&window.rates),
+            _ => None,
+        }
+    }
+
     /// What a source said about calls that are left, and when there are more.
     pub fn update(&mut self, available: Option<u64>, resets_us: Option<i64>, now_us: i64) {
         match self {

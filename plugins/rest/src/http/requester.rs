@@ -148,10 +148,17 @@ impl Requester {
         let auth = self.authenticator.parts().await?;
         let parts =
             options::combine([&own, &auth].into_iter().chain(context.parts)).map_err(|told| self.wrong(&told))?;
+        if parts.headers.contains_key("thimble-token") && parts.headers.contains_key("Authorization") {
+            return Err(
+                self.wrong("the manifest sets the header `Authorization`, which its authenticator sets as well")
+            );
+        }
         let address = self.address(parts.path.as_deref(), &scope)?;
         let mut exchange = prepare::prepare(&self.method, &address, &parts).map_err(|told| self.wrong(&told))?;
-        if self.cached && self.env.orders {
-            exchange.headers.push(("thimble-cache".into(), "run".into()));
+        if self.env.orders {
+            let pace = self.env.budget.as_ref().and_then(|budget| budget.pace(&exchange));
+            exchange.headers.extend(pace.map(|pace| ("thimble-pace".to_owned(), pace)));
+            exchange.headers.extend(self.cached.then(|| ("thimble-cache".to_owned(), "run".to_owned())));
         }
         Ok(exchange)
     }

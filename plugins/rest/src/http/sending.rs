@@ -89,6 +89,11 @@ fn content(answer: Result<Answer>) -> Outcome {
 }
 
 fn why(requester: &Requester, answer: &Result<Answer>, action: Action, attempt: u32) -> Result<Why> {
+    // The host knows when it makes sense again.
+    if let Err(RestError { retry_after_ms: Some(wait_ms), .. }) = answer {
+        #[expect(clippy::cast_precision_loss, reason = "a wait is small")]
+        return Ok(Why::Asked(*wait_ms as f64 / 1000.0));
+    }
     for backoff in &requester.handler.backoffs {
         if let Some(wait) = backoff.wait(answer.as_ref().ok(), attempt, &requester.env)? {
             return Ok(Why::Asked(wait));

@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::{
     Budget, Outcome, RequestContext, RequestParts, Requester,
     script::{START_S, Script, answer, now, value},
@@ -68,7 +70,7 @@ fn a_request_is_made_of_what_all_parts_ask_for() {
     let outcome = now(requester(json, &env).unwrap().send(&context)).unwrap();
     assert!(matches!(outcome, Outcome::Answer(_)));
     let sent = script.sent.borrow();
-    assert_eq!(sent[0].url, "https://eu.a.com/api/items/7/?from=2024-01-01&page=2&none=&api_key=k+1");
+    assert_eq!(sent[0].url, "https://eu.a.com/api/items/7/?from=2024-01-01&page=2&api_key=k+1");
     assert_eq!(String::from_utf8_lossy(&sent[0].body), r#"{"filter": {"id": 7, "deep": ["a"], "limit": 5}}"#);
     let headers: Vec<String> = sent[0].headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     assert_eq!(headers, ["X-Count: 2", "Accept: application/json", "Content-Type: application/json"]);
@@ -109,8 +111,10 @@ fn failures_say_stream_address_status_and_what_the_source_said() {
         error.message.starts_with("stream `things`: GET https://a.com/v1/things answered 403: no scope"),
         "{error}"
     );
-    let script = Script::new([status(404)]);
-    assert_eq!(handled(&script, DEFAULT).unwrap_err().kind, Kind::System);
+    let script = Script::new([Ok(answer(404, &[], &"x".repeat(limits::MAX_ERROR_LETTERS + 1)))]);
+    let error = handled(&script, DEFAULT).unwrap_err();
+    assert_eq!(error.kind, Kind::System);
+    assert!(error.message.contains("xxx… — there is nothing at this address"), "{error}");
 }
 
 #[test]
@@ -228,11 +232,20 @@ fn attempts_are_limited_whatever_a_manifest_says() {
     let instant = r#"{"type":"DefaultErrorHandler","max_retries":99,"backoff_strategies":[
         {"type":"WaitTimeFromHeader","header":"wait"}]}"#;
     let asked = || Ok(answer(500, &[("wait", "0.000001")], ""));
-    // Three loops inside of each other: 99 waits of a second, then one of the outer loop's, and so on.
-    let answers = (0..limits::MAX_ATTEMPTS).map(|at| if at % 3 == 0 { status(429) } else { asked() });
+    // A loop that repeats begins the one inside of it anew.
+    let answers = (0..limits::MAX_ATTEMPTS).map(|at| if at % 99 == 98 { status(500) } else { asked() });
     let script = Script::new(answers);
     assert!(handled(&script, instant).is_err());
-    assert!(script.sent.borrow().len() <= limits::MAX_ATTEMPTS as usize);
+    assert_eq!(script.sent.borrow().len(), limits::MAX_ATTEMPTS as usize);
+}
+
+#[test]
+fn the_host_says_when_to_try_again() {
+    let paced = |wait_ms| Err(RestError { retry_after_ms: Some(wait_ms), ..RestError::transient("paced") });
+    let script = Script::new([paced(2500), ok("{}")]);
+    assert!(handled(&script, DEFAULT).is_ok());
+    assert_eq!(*script.slept_ms.borrow(), [3500]);
+    assert_eq!(handled(&Script::new([paced(86_400_000)]), DEFAULT).unwrap_err().retry_after_ms, Some(86_400_000));
 }
 
 #[test]
@@ -261,4 +274,23 @@ fn a_budget_that_is_spent_for_long_ends_the_run() {
     now(requester.send(&RequestContext::default())).unwrap();
     let error = now(requester.send(&RequestContext::default())).unwrap_err();
     assert_eq!((error.kind, error.retry_after_ms), (Kind::Transient, Some(86_400_000)));
+}
+
+#[test]
+fn the_host_is_ordered_to_keep_to_rates_and_to_cache() {
+    let budget =
+        r#"{"policies":[{"type":"MovingWindowCallRatePolicy","rates":[{"limit":1,"interval":"PT1M"}],"matchers":[]}]}"#;
+    let script = Script::new([ok("{}"), ok("{}")]);
+    let mut env = script.env("{}");
+    env.orders = true;
+    env.budget = Some(Rc::new(Budget::build(&Node::root(&value(budget)), &env).unwrap()));
+    let requester = requester(r#"{"url":"https://a.com","use_cache":true}"#, &env).unwrap();
+    for _ in 0..2 {
+        now(requester.send(&RequestContext::default())).unwrap();
+    }
+    assert!(script.slept_ms.borrow().is_empty(), "the host waits");
+    let order = BASE64_URL_SAFE_NO_PAD.decode(&script.headers(1, "thimble-pace")[0]).unwrap();
+    let expected = r#"{"policies":[{"key":"policies[0].rates[0]","limit":1,"window_ms":60000}]}"#;
+    assert_eq!(String::from_utf8(order).unwrap(), expected);
+    assert_eq!(script.headers(1, "thimble-cache"), ["run"]);
 }
