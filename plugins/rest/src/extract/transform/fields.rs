@@ -83,14 +83,14 @@ impl Field {
 
     fn value(&self, scope: &Scope) -> Result<Value> {
         let value = self.value.value(scope)?;
-        let fits = match (self.wanted, &value) {
+        let fits = matches!(
+            (self.wanted, &value),
             (None, _)
-            | (Some(Wanted::Text), Value::Str(_))
-            | (Some(Wanted::Number), Value::Float(_))
-            | (Some(Wanted::Integer), Value::Int(_) | Value::Big(_) | Value::Bool(_))
-            | (Some(Wanted::Boolean), Value::Bool(_)) => true,
-            _ => false,
-        };
+                | (Some(Wanted::Text), Value::Str(_))
+                | (Some(Wanted::Number), Value::Float(_))
+                | (Some(Wanted::Integer), Value::Int(_) | Value::Big(_) | Value::Bool(_))
+                | (Some(Wanted::Boolean), Value::Bool(_))
+        );
         if fits { Ok(value) } else { self.value.text(scope).map(Value::from) }
     }
 }
