@@ -9,7 +9,7 @@ use super::{
     json, normalize,
     page::Body,
     scan, split,
-    transform::{self, Transformation},
+    transform::{self, Appendix, Transformation},
 };
 use crate::{
     error::{RestError, Result},
@@ -185,9 +185,24 @@ impl Selector {
             return Ok(records);
         }
         let mut scope = transform::scope(&self.env, with.slice);
+        let appendix = match records.first() {
+            Some(Record::Raw(_)) => Appendix::of(&self.transformations, &scope)?,
+            _ => None,
+        };
         for record in &mut records {
             self.check(record)?;
+            if let (Record::Raw(text), Some(appendix)) = (&*record, &appendix)
+                && let Some(longer) = appendix.behind(text)
+            {
+                *record = Record::Raw(longer);
+                continue;
+            }
             let value = record.value_mut();
+            if value.as_map().is_none() {
+                let stream = &self.env.stream;
+                let message = format!("a record of stream `{stream}` is not valid JSON and cannot be transformed");
+                return Err(RestError::system(message).at(&self.at));
+            }
             for transformation in &self.transformations {
                 transformation.apply(value, &mut scope)?;
             }
@@ -321,6 +336,30 @@ mod tests {
         let page = selector(&format!(r#"{{"selector":{DATA}}}}}"#)).unwrap();
         let page = page.select(&answer(r#"{"data":[{"a":1},{"a":2}]}"#), &with).unwrap();
         assert_eq!(&page.records[0].json()[..], br#"{"a":2}"#);
+    }
+
+    #[test]
+    fn fields_that_are_the_same_for_all_are_written_behind_raw_records() {
+        let added = |value: &str, body: &'static str| {
+            let text = format!(
+                r#"{{"selector":{DATA}}},"transformations":[{{"type":"AddFields","fields":[
+                {{"path":["id"],"value":"{value}"}},{{"path":["n"],"value":"x"}}]}}]}}"#
+            );
+            let page = select(&text, body).unwrap();
+            let raw = page.records.iter().map(|record| matches!(record, Record::Raw(_))).collect::<Vec<_>>();
+            (shown(&page), raw)
+        };
+        let body = r#"{"data":[{"a":1 },{},{"id":9,"b":2},{"i\u0064":9}]}"#;
+        let expected = r#"[{"a":1,"id":7,"n":"x"},{"id":7,"n":"x"},{"id":7,"b":2,"n":"x"},{"id":7,"n":"x"}]"#;
+        assert_eq!(added("{{ stream_partition.id }}", body), (expected.into(), vec![true, true, false, false]));
+        assert_eq!(added("{{ 7 if record else 8 }}", r#"{"data":[{"a":1}]}"#).1, [false]);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_parsed_cannot_be_transformed() {
+        let text = format!(r#"{{"selector":{DATA}}},"transformations":[{{"type":"KeysToLower"}}]}}"#);
+        let error = select(&text, r#"{"data":[{"a":tru}]}"#).unwrap_err();
+        assert!(error.message.contains("is not valid JSON"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     extract::dpath::{self, Path, Step},
     interpolation::{Scope, Template},
     node::Node,
-    value::Value,
+    value::{Map, Value},
 };
 
 /// `AddFields`.
@@ -57,7 +57,31 @@ impl AddFields {
     }
 }
 
+impl AddFields {
+    /// The fields where none depends on a record, has a condition, or goes into something else.
+    pub fn constants(&self, scope: &Scope) -> Result<Option<Map>> {
+        let mut constants = Map::new();
+        for field in &self.fields {
+            match &field.path[..] {
+                [name] if self.condition.is_none() && field.same_for_all() => {
+                    constants.insert(name.clone(), field.value(scope)?);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(constants))
+    }
+}
+
 impl Field {
+    /// Whether its template cannot tell records apart, nor chance.
+    fn same_for_all(&self) -> bool {
+        match &self.value.source {
+            Value::Str(text) => !text.contains("record") && !text.contains("generate_uuid"),
+            _ => true,
+        }
+    }
+
     fn build(node: &Node<'_>) -> Result<Self> {
         let path = node.need("path")?;
         let parts = path.list().iter().map(key).collect::<Result<Vec<_>>>()?;

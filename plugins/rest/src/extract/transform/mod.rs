@@ -2,10 +2,12 @@
 //!
 //! Owns the order and what templates see. Must never keep anything from one record to the next.
 
+mod append;
 mod fields;
 mod flatten;
 mod keys;
 
+pub use self::append::Appendix;
 use self::{
     fields::{AddFields, RemoveFields},
     flatten::DpathFlatten,
