@@ -3,7 +3,7 @@
 use crate::{
     error::{RestError, Result},
     extract::dpath::{self, Path, Step},
-    interpolation::{Scope, Template},
+    interpolation::{Allowed, Scope, Template},
     node::Node,
     value::{Map, Value},
 };
@@ -19,17 +19,9 @@ pub struct AddFields {
 struct Field {
     path: Vec<String>,
     value: Template,
-    wanted: Option<Wanted>,
+    /// `value_type`: what a rendered text may be read as.
+    allowed: Allowed,
     at: String,
-}
-
-/// `value_type`: what a rendered text is read as, where it can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Text,
-    Number,
-    Integer,
-    Boolean,
 }
 
 impl AddFields {
@@ -88,34 +80,25 @@ impl Field {
         if parts.is_empty() {
             return Err(path.wrong("a path has to name at least one field"));
         }
-        let wanted = match node.get("value_type") {
-            None => None,
-            Some(kind) => Some(match kind.text()? {
-                "string" => Wanted::Text,
-                "number" => Wanted::Number,
-                "integer" => Wanted::Integer,
-                "boolean" => Wanted::Boolean,
+        let allowed = match node.get("value_type") {
+            None => Allowed::Any,
+            Some(kind) => match kind.text()? {
+                "string" => Allowed::Text,
+                "number" => Allowed::Float,
+                "integer" => Allowed::Integer,
+                "boolean" => Allowed::Bool,
                 _ => return Err(kind.wrong("this has to be string, number, integer or boolean")),
-            }),
+            },
         };
         // The value may be null, which `Node::need` would not see.
         let null = Value::Null;
         let value = node.value.get("value").unwrap_or(&null);
         let value = Node { value, path: format!("{}.value", node.path) };
-        Ok(Self { path: parts, value: Template::new(&value, node)?, wanted, at: node.path.clone() })
+        Ok(Self { path: parts, value: Template::new(&value, node)?, allowed, at: node.path.clone() })
     }
 
     fn value(&self, scope: &Scope) -> Result<Value> {
-        let value = self.value.value(scope)?;
-        let fits = matches!(
-            (self.wanted, &value),
-            (None, _)
-                | (Some(Wanted::Text), Value::Str(_))
-                | (Some(Wanted::Number), Value::Float(_))
-                | (Some(Wanted::Integer), Value::Int(_) | Value::Big(_) | Value::Bool(_))
-                | (Some(Wanted::Boolean), Value::Bool(_))
-        );
-        if fits { Ok(value) } else { self.value.text(scope).map(Value::from) }
+        self.value.value_as(scope, self.allowed)
     }
 }
 
