@@ -56,7 +56,7 @@ pub const MAX_INFERRED_PROPERTIES: usize = 10_000;
 /// Steps into a JSON Schema by which a manifest checks a setting.
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Compiled size of one pattern in such a schema.
-pub const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+pub const MAX_SCHEMA_PATTERN_MEMORY: usize = 1024 * 1024;
 /// Schemas that are looked at for one setting.
 pub const MAX_SCHEMA_STEPS: usize = 100_000;
 
@@ -82,8 +82,6 @@ pub const MAX_TOKEN_ATTEMPTS: u32 = 6;
 /// How deep a token is searched for in a source's answer.
 pub const MAX_TOKEN_DEPTH: usize = 5;
 
-/// Temporary.
-pub const MAX_DATE_STEPS: usize = 10_000;
 /// Pieces of a stream that may fail one after the other before the rest is not tried any more.
 pub const MAX_FAILED_IN_A_ROW: usize = 20;
 

@@ -74,3 +74,8 @@ fn resolve(read: &Value) -> Result<Value> {
     }
     Ok(resolved)
 }
+
+/// The manifest inside the component.
+pub fn preset() -> Option<Result<Manifest>> {
+    None
+}
