@@ -9,6 +9,7 @@ mod alerts;
 mod audit;
 mod auth;
 mod backfills;
+mod canary;
 mod checkpoints;
 mod clock;
 mod component;
