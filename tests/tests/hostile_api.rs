@@ -1,5 +1,6 @@
 //! Ten thousand hostile requests, made from the API's own description by a grammar of ours, on raw sockets against the
-//! real server: none may answer 5xx, none may panic, and the server is well afterwards.
+//! real server: none may answer 5xx, none may panic, and the server is well afterwards. Then Schemathesis does the same by
+//! rules that we did not write.
 //!
 //! The seed is printed and can be chosen with `THIMBLE_TEST_SEED`; a failure shows the request.
 
@@ -16,7 +17,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::{harness::Installation, served::Served};
+use crate::{
+    harness::{Installation, root, text as printed},
+    served::Served,
+};
 
 const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 4;
@@ -371,10 +375,8 @@ fn send(address: &str, bytes: &[u8], cut: bool) -> Option<u16> {
     Some(text[9..].parse().unwrap())
 }
 
-#[test]
-fn ten_thousand_hostile_requests_neither_break_nor_confuse_the_server() {
-    let seed = std::env::var("THIMBLE_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
-    println!("seed {seed}");
+/// With limits that no flood of requests meets.
+fn installation() -> Installation {
     let installation = Installation::new(
         json!({}),
         json!({
@@ -384,11 +386,32 @@ fn ten_thousand_hostile_requests_neither_break_nor_confuse_the_server() {
         }),
     );
     installation.install("files");
-    let server = Served::start(&installation, "info");
+    installation
+}
+
+/// A server with one connection.
+fn begin(installation: &Installation) -> Served {
+    let server = Served::start(installation, "info");
     let config =
         json!({"plugin": "files", "config": {"streams": [{"name": "s", "urls": ["http://127.0.0.1:9/a.csv"]}]}});
     let (status, made) = server.json("PUT", "/api/v1/connections/c", &config);
     assert_eq!(status, 201, "{made}");
+    server
+}
+
+fn end(server: Served) {
+    server.is_well();
+    let log = server.stop();
+    assert!(!log.contains("panicked"), "{}", log.lines().filter(|line| line.contains("panicked")).collect::<String>());
+    assert!(log.contains("stopping"), "this is the log of the server: {log}");
+}
+
+#[test]
+fn ten_thousand_hostile_requests_neither_break_nor_confuse_the_server() {
+    let seed = std::env::var("THIMBLE_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    let installation = installation();
+    let server = begin(&installation);
     let (_, document) = server.json("GET", "/api/v1/openapi.json", &Value::Null);
     let routes = routes(&document);
     assert!(routes.len() > 30, "{}", routes.len());
@@ -430,8 +453,39 @@ fn ten_thousand_hostile_requests_neither_break_nor_confuse_the_server() {
     for ((method, path), statuses) in &told {
         assert!(statuses.len() > 1, "{method} {path} answers everything with {statuses:?}");
     }
-    server.is_well();
-    let log = server.stop();
-    assert!(!log.contains("panicked"), "{}", log.lines().filter(|line| line.contains("panicked")).collect::<String>());
-    assert!(log.contains("stopping"), "this is the log of the server: {log}");
+    end(server);
+}
+
+/// Its own upload cannot be described to it, and with the first token revoked it would only meet 401.
+const NOT_ASKED: [&str; 2] = ["installPlugin", "revokeToken"];
+
+#[test]
+fn schemathesis_finds_no_server_error() {
+    let program = root().join(".scratch/readers/bin/schemathesis");
+    assert!(program.exists(), "{} is missing: run `make readers`", program.display());
+    let installation = installation();
+    let server = begin(&installation);
+    let url = format!("http://{}", server.address);
+    let mut command = std::process::Command::new(program);
+    // One worker: the tool's own generator is not safe with several.
+    command.args(["run", &format!("{url}/api/v1/openapi.json"), "--url", &url, "--checks", "not_a_server_error"]);
+    command.args(["--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "20261123", "--workers", "1"]);
+    command.args(["--max-time", "50", "--request-timeout", "40", "--no-shrink", "--no-color", "--warnings", "off"]);
+    command.args(["--header", &format!("Authorization: Bearer {}", server.token)]);
+    NOT_ASKED.iter().for_each(|operation| drop(command.args(["--exclude-operation-id", operation])));
+    let output = command.current_dir(installation.folder.path()).output().unwrap();
+    let told = printed(&output);
+    assert!(output.status.success(), "{told}");
+    let count = |line: &str| -> usize {
+        let line = told.lines().find(|found| found.contains(line)).unwrap_or_else(|| panic!("{line} in {told}"));
+        line.trim_start_matches(|c: char| !c.is_ascii_digit())
+            .split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    println!("{} operations, {} requests", count("Tested:"), count(" generated,"));
+    assert!(count("Tested:") > 60 && count(" generated,") > 1_000, "{told}");
+    end(server);
 }

@@ -6,6 +6,7 @@ mod apply;
 mod author;
 mod bad_input;
 mod bad_values;
+mod canary;
 mod crash;
 mod formats;
 mod harness;

@@ -284,6 +284,13 @@ async fn metrics_are_what_prometheus_reads_and_tell_what_was_done() {
         assert_eq!(value(&text, &format!("thimble_stream_rejected_total{STREAM}")), 1.0);
         assert!(value(&text, &format!("thimble_stream_freshness_seconds{STREAM}")) < 60.0);
         assert!(value(&text, "thimble_connection_freshness_seconds{workspace=\"default\",connection=\"c\"}") < 60.0);
+        for kind in ["disk", "soon"] {
+            assert!(
+                value(&text, &format!("thimble_store_write_seconds_count{{durability=\"{kind}\"}}")) > 0.0,
+                "{text}"
+            );
+            assert!(value(&text, &format!("thimble_store_write_wait_seconds_count{{durability=\"{kind}\"}}")) > 0.0);
+        }
         assert_eq!(value(&text, RUNS), 1.0);
         assert_eq!(value(&text, "thimble_run_start_delay_seconds_count"), 1.0);
         assert!(value(&text, "thimble_plugin_calls_total{plugin=\"files\"}") >= 2.0);

@@ -99,8 +99,13 @@ pub struct ConnectionSpec {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub max_duration: Option<Span>,
-    /// How old the destination's rows may become, in milliseconds, before an alert opens; at least 1,000.
+    /// How old the destination's rows may become before an alert opens: `6h`; at least `1s`.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub freshness: Option<Span>,
+    /// The same in milliseconds, as earlier versions had it; not beside `freshness`.
+    #[serde(default)]
+    #[schema(deprecated)]
     pub freshness_ms: Option<i64>,
 }
 
@@ -137,8 +142,9 @@ pub struct Connection {
     /// A run that takes longer is stopped; null: it may take its time.
     #[schema(value_type = Option<String>)]
     pub max_duration: Option<Span>,
-    /// How old the destination's rows may become, in milliseconds; null where nobody said.
-    pub freshness_ms: Option<i64>,
+    /// How old the destination's rows may become before an alert opens; null where nobody said.
+    #[schema(value_type = Option<String>)]
+    pub freshness: Option<Span>,
     /// Who is told after each load, by name; changed at `/connections/{id}/hooks`.
     pub hooks: Value,
     /// Counts its changes; also the entity tag.
@@ -165,17 +171,31 @@ impl From<ConnectionRow> for Connection {
             schedule: row.schedule,
             stream_schedules: row.stream_schedules,
             retry: row.retry,
-            max_duration: row
-                .max_duration_ms
-                .and_then(|ms| u64::try_from(ms).ok())
-                .map(|ms| Span(Duration::from_millis(ms))),
-            freshness_ms: row.freshness_ms,
+            max_duration: row.max_duration_ms.and_then(span_of),
+            freshness: row.freshness_ms.and_then(span_of),
             hooks: if row.hooks.is_object() { row.hooks } else { json!({}) },
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
     }
+}
+
+fn span_of(millis: i64) -> Option<Span> {
+    u64::try_from(millis).ok().map(|millis| Span(Duration::from_millis(millis)))
+}
+
+/// The objective in milliseconds, in whichever form it was given.
+fn objective(freshness: Option<Span>, freshness_ms: Option<i64>) -> Result<Option<i64>, Problem> {
+    let millis = match (freshness, freshness_ms) {
+        (Some(_), Some(_)) => return Err(Problem::invalid("give either `freshness` or `freshness_ms`")),
+        (Some(span), None) => Some(span.signed_millis()),
+        (None, millis) => millis,
+    };
+    if millis.is_some_and(|millis| millis < 1_000) {
+        return Err(Problem::invalid("freshness: give at least 1s"));
+    }
+    Ok(millis)
 }
 
 /// A connection that exists for the caller.
@@ -256,8 +276,9 @@ async fn row(
     spec: ConnectionSpec,
     stored: Option<&ConnectionRow>,
 ) -> Result<ConnectionRow, Problem> {
-    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, freshness_ms, .. } = spec;
-    let ConnectionSpec { schedule, stream_schedules, retry, max_duration, .. } = spec;
+    let ConnectionSpec { source, plugin, config, streams, destination, workspace, paused, .. } = spec;
+    let ConnectionSpec { schedule, stream_schedules, retry, max_duration, freshness, freshness_ms, .. } = spec;
+    let freshness_ms = objective(freshness, freshness_ms)?;
     let scheduled = ScheduleSettings { schedule, stream_schedules, retry, max_duration };
     let workspace = workspaced::home(caller, stored, workspace)?;
     let row = match (source, plugin, config) {
@@ -277,9 +298,6 @@ async fn row(
         }
         _ => return Err(Problem::invalid("give either `source`, or `plugin` and `config`")),
     };
-    if freshness_ms.is_some_and(|objective| objective < 1_000) {
-        return Err(Problem::invalid("freshness_ms: give at least 1,000 milliseconds"));
-    }
     let same_pause = stored.is_some_and(|stored| stored.paused == paused);
     let mut row = ConnectionRow {
         streams,

@@ -1,8 +1,9 @@
 //! Follows a run by server-sent events (WHATWG HTML §9.2): its log lines, its progress, its end.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     extract::State,
     http::HeaderMap,
     response::{
@@ -13,7 +14,7 @@ use axum::{
 use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use thimble_record::RunId;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -23,11 +24,13 @@ use crate::{
     runs::{self, Log, Run},
 };
 
-/// Streams that are open; each costs a connection and a look at the store now and then.
-static FOLLOWERS: Semaphore = Semaphore::const_new(MAX_FOLLOWERS);
+/// Streams that may be opened; each costs a connection and a look at the store now and then.
+#[derive(Clone)]
+struct Followers(Arc<Semaphore>);
 
 pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
-    OpenApiRouter::new().routes(routes!(follow))
+    let followers = Followers(Arc::new(Semaphore::new(MAX_FOLLOWERS)));
+    OpenApiRouter::new().routes(routes!(follow)).layer(Extension(followers))
 }
 
 /// The log of a run as it is written: events `log` (a line, its `seq` as the event's id), `progress` (the report so far)
@@ -41,13 +44,14 @@ pub(crate) fn routes() -> OpenApiRouter<ControlSettings> {
         (status = 429, body = Problem, content_type = "application/problem+json")))]
 async fn follow(
     State(settings): State<ControlSettings>,
+    Extension(Followers(followers)): Extension<Followers>,
     caller: Caller,
     Place(id): Place<String>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let run = runs::seen(&settings, &caller, id).await?.id;
-    let permit = FOLLOWERS
-        .try_acquire()
+    let permit = followers
+        .try_acquire_owned()
         .map_err(|_| Problem::busy(format!("{MAX_FOLLOWERS} clients follow runs already: try again later")))?;
     let after = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let changes = settings.signals.watch();
@@ -74,7 +78,7 @@ struct Follower {
     after: i64,
     progress: Value,
     ended: bool,
-    _permit: SemaphorePermit<'static>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {

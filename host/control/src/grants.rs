@@ -2,12 +2,12 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Caller, ControlSettings, Problem,
+    Caller, ControlSettings, GrantPatterns, Problem,
     extract::{Body, Params, Place},
     limits::{MAX_GRANTS, MAX_PATTERN_BYTES},
 };
@@ -57,7 +57,8 @@ async fn put(
     Place(name): Place<String>,
     Body(Grants { grants }): Body<Grants>,
 ) -> Result<Json<Grants>, Problem> {
-    check(&grants)?;
+    let plugin = settings.store.plugin(&name).await?;
+    check(&grants, &asked(&plugin.permissions), settings.grant_patterns.as_ref())?;
     let now_ms = settings.now_ms();
     settings.store.set_grants(&name, &grants, now_ms).await?;
     settings.store.append_audit(caller.actor(), "plugin.grant", &name, &json!({"grants": grants}), now_ms).await?;
@@ -84,8 +85,14 @@ async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses what can be no grant. What a pattern means is judged where it is used.
-fn check(grants: &[String]) -> Result<(), Problem> {
+/// The hosts that a plugin asks for.
+fn asked(permissions: &Value) -> Vec<String> {
+    let hosts = permissions.get("hosts").and_then(Value::as_array);
+    hosts.into_iter().flatten().filter_map(|host| host.as_str().map(str::to_owned)).collect()
+}
+
+/// Refuses what can be no grant: with it, every run would fail.
+fn check(grants: &[String], asked: &[String], patterns: &dyn GrantPatterns) -> Result<(), Problem> {
     if grants.len() > MAX_GRANTS {
         return Err(Problem::invalid(format!("{} grants are more than the limit of {MAX_GRANTS}", grants.len())));
     }
@@ -98,6 +105,7 @@ fn check(grants: &[String]) -> Result<(), Problem> {
             );
             return Err(Problem::invalid(detail));
         }
+        patterns.check(grant, asked).map_err(Problem::invalid)?;
     }
     Ok(())
 }
@@ -105,6 +113,18 @@ fn check(grants: &[String]) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct AnyPattern;
+
+    impl GrantPatterns for AnyPattern {
+        fn check(&self, _: &str, _: &[String]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn check(grants: &[String]) -> Result<(), Problem> {
+        super::check(grants, &[], &AnyPattern)
+    }
 
     #[test]
     fn hosts_and_templates_pass_and_nonsense_does_not() {

@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: a POST that is repeated with the same key is answered as the first time and does nothing again.
 //!
 //! As in draft-ietf-httpapi-idempotency-key-header: another request under the same key is 422, one that is still being
-//! carried out 409. Answers that a repetition may change (429, 5xx) are not kept.
+//! carried out 409. Answers that a repetition may change (429, 5xx) are not kept,
+//! nor such as are larger than [`MAX_KEPT_ANSWER_BYTES`].
 
 use axum::{
     body::{Body, to_bytes},
@@ -99,11 +100,16 @@ async fn keep(settings: &ControlSettings, caller: &Caller, key: &str, response: 
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let Ok(body) = to_bytes(body, MAX_KEPT_ANSWER_BYTES).await else {
+    // An answer lies in memory as a whole before it is sent; the limit is on what is stored.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
         settings.store.drop_key(&caller.actor, key).await?;
-        tracing::error!(%status, "an answer is too large to be kept for its idempotency key");
         return Err(Problem::internal());
     };
+    if body.len() > MAX_KEPT_ANSWER_BYTES {
+        settings.store.drop_key(&caller.actor, key).await?;
+        tracing::warn!(%status, bytes = body.len(), "an answer is too large to be kept for its idempotency key");
+        return Ok(Response::from_parts(parts, Body::from(body)));
+    }
     let kept: Vec<(&str, &str)> =
         KEPT.iter().filter_map(|name| Some((name.as_str(), parts.headers.get(name)?.to_str().ok()?))).collect();
     let kept = serde_json::to_string(&kept).expect("pairs of texts always serialize");

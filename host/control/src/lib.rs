@@ -9,6 +9,7 @@ mod alerts;
 mod audit;
 mod auth;
 mod backfills;
+mod canary;
 mod checkpoints;
 mod clock;
 mod component;
@@ -58,8 +59,9 @@ pub use auth::{Caller, Role};
 pub use clock::{Clock, system_clock};
 pub use health::serve_health;
 pub use limits::{
-    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_GRANTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_JSON_DEPTH, MAX_PATTERN_BYTES,
-    MAX_PENDING_INSTALLS, MAX_STREAM_SCHEDULES, MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT, WORKER_SILENCE,
+    MAX_BODY_BYTES, MAX_COMPONENT_BYTES, MAX_FOLLOWERS, MAX_GRANTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_JSON_DEPTH,
+    MAX_KEPT_ANSWER_BYTES, MAX_PATTERN_BYTES, MAX_PENDING_INSTALLS, MAX_REJECTS_LOOKED_AT, MAX_STREAM_SCHEDULES,
+    MAX_UNFINISHED_RUNS, MAX_URI_BYTES, MAX_WAIT, WORKER_SILENCE,
 };
 pub use metrics::{Exposition, Histogram, Kind as MetricKind, Measures, MetricsSource};
 pub use openapi::openapi;
@@ -72,6 +74,6 @@ pub use routes::{router, serve};
 pub use schedule::{ScheduleSettings, schedules};
 pub use secret_token::{SecretToken, TOKEN_PREFIX, check_token_name, token_digest, token_id};
 pub use settings::{
-    ApiLimits, ControlSettings, DEFAULT_ADDRESS, DestinationKinds, Observe, Rejects, SecretSealer, SharedUploads,
+    ApiLimits, ControlSettings, DestinationKinds, GrantPatterns, Observe, Rejects, SecretSealer, SharedUploads,
 };
 pub use signals::Signals;

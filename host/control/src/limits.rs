@@ -85,7 +85,7 @@ pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Largest answer that is kept for a repetition.
-pub(crate) const MAX_KEPT_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_KEPT_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// After how long the request of a key counts as abandoned by a process that ended.
 pub(crate) const ABANDONED_KEY: Duration = Duration::from_secs(90);

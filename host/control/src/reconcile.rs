@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, Measures, Signals, clock,
+    Clock, Measures, SharedUploads, Signals, clock,
     limits::MAX_WAITING_AT_ONCE,
     retention::{self, Retention},
     schedule::{self, Scheduler},
@@ -61,6 +61,8 @@ pub struct ReconcileSettings {
     pub clock: Clock,
     /// What is told of this process to whoever lists the workers; nothing.
     pub announce: Option<WorkerRow>,
+    /// Where uploads lie that all processes share; none.
+    pub uploads: Option<Arc<dyn SharedUploads>>,
 }
 
 impl ReconcileSettings {
@@ -80,6 +82,7 @@ impl ReconcileSettings {
             measures: Arc::default(),
             clock: clock::system_clock(),
             announce: None,
+            uploads: None,
         }
     }
 }
@@ -186,8 +189,20 @@ impl Reconciler {
         if Instant::now() >= self.next_prune {
             self.next_prune = Instant::now() + self.settings.retention.every;
             retention::prune(&self.store, &self.settings.retention, self.now_ms()).await?;
+            self.prune_uploads();
         }
         Ok(wait)
+    }
+
+    /// Beside the steps, which the place of uploads must not hold up.
+    fn prune_uploads(&self) {
+        let Some(uploads) = self.settings.uploads.clone() else { return };
+        let (store, now_ms) = (self.store.clone(), self.now_ms());
+        tokio::spawn(async move {
+            if let Err(failure) = retention::prune_uploads(&store, uploads.as_ref(), now_ms).await {
+                tracing::warn!(error = failure.message, "uploaded components cannot be cleared away");
+            }
+        });
     }
 
     /// Ends the runs whose holders are gone; what can be queued again is claimed at the next step, which comes at once.

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     ControlSettings, access, alerts, audit,
     auth::{self, Gate},
-    backfills, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
+    backfills, canary, checkpoints, connections, destinations, follow, grants, guard, health, hooks, idempotency, keys,
     limits::{DELIVERY_DEADLINE, MAX_BODY_BYTES, MAX_WAIT, REQUEST_DEADLINE, UPLOAD_DEADLINE},
     listener::listen,
     metrics, notifiers, openapi, plugins, registry, rejects, runs, schedule, sources, state, tokens, versions, workers,
@@ -30,6 +30,7 @@ pub(crate) fn api() -> OpenApiRouter<ControlSettings> {
     let usual = OpenApiRouter::new()
         .merge(plugins::routes())
         .merge(versions::routes())
+        .merge(canary::routes())
         .merge(registry::routes())
         .merge(grants::routes())
         .merge(connections::routes())

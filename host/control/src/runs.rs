@@ -42,7 +42,7 @@ pub struct RunFailure {
 pub struct Run {
     /// 26 characters, in the order of creation.
     pub id: String,
-    /// `sync`, `check`, `discover` or `install`.
+    /// `sync`, `check`, `discover`, `install` or `canary`.
     #[schema(value_type = String)]
     pub kind: RunKind,
     /// `manual`, `api`, `schedule` or `retry`.

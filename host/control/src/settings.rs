@@ -1,8 +1,7 @@
 //! What the API is built from.
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,9 +17,6 @@ use thimble_store::{SealedSecrets, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Clock, KeyRotation, Measures, MetricsSource, Packages, Signals, notify::Outbound};
-
-/// Where the API listens unless the operator says otherwise: this machine only.
-pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433);
 
 /// Takes the secrets out of a row's configuration and puts them back.
 pub trait SecretSealer: Send + Sync + 'static {
@@ -108,6 +104,15 @@ pub trait Rejects: Send + Sync + 'static {
 pub trait SharedUploads: Send + Sync + 'static {
     /// Keeps the component in `file` where whoever executes its install run finds it by its digest.
     async fn share(&self, digest: &str, file: &Path) -> Result<(), Failure>;
+
+    /// Removes components that were put there before a time and are none of `kept`; answers how many.
+    async fn prune(&self, kept: &BTreeSet<String>, put_before_ms: i64) -> Result<u64, Failure>;
+}
+
+/// Knows what can be granted.
+pub trait GrantPatterns: Send + Sync + 'static {
+    /// Whether a grant can be given to a plugin that asks for the hosts `asked`; else why not, in one sentence.
+    fn check(&self, grant: &str, asked: &[String]) -> Result<(), String>;
 }
 
 /// What kinds of destinations there are.
@@ -137,6 +142,7 @@ pub struct ControlSettings {
     pub sealer: Arc<dyn SecretSealer>,
     pub rejects: Arc<dyn Rejects>,
     pub destination_kinds: Arc<dyn DestinationKinds>,
+    pub grant_patterns: Arc<dyn GrantPatterns>,
     /// The registry, where the installation has one.
     pub packages: Option<Arc<dyn Packages>>,
     /// Shared with [`crate::reconcile`].

@@ -117,7 +117,7 @@ async fn get(
     Ok(Json(VersionDetail { version: row.into(), permissions, config_schema, docs, upgrade }))
 }
 
-async fn version(settings: &ControlSettings, name: &str, digest: &str) -> Result<VersionRow, Problem> {
+pub(crate) async fn version(settings: &ControlSettings, name: &str, digest: &str) -> Result<VersionRow, Problem> {
     let rows = settings.store.plugin_versions(name).await?;
     rows.into_iter()
         .find(|row| row.plugin.digest == digest)

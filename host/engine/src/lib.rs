@@ -5,6 +5,7 @@
 //! `thimble-pipeline` carries out what is decided here.
 
 pub mod admission;
+pub mod canary;
 pub mod commit;
 pub mod cut;
 pub mod limits;

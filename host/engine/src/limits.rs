@@ -34,3 +34,9 @@ pub const MAX_RUN_WAIT: Duration = Duration::from_secs(86_400);
 
 /// After so long in the queue, a run that does not fit holds back those behind it.
 pub const HOLD_BACK_AFTER: Duration = Duration::from_secs(60);
+
+/// Fields that a canary names of each kind of difference, and streams that it lists.
+pub const MAX_CANARY_NAMES: usize = 100;
+
+/// Sentences of one canary; of further ones it is only said how many they are.
+pub const MAX_CANARY_SENTENCES: usize = 200;

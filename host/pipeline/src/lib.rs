@@ -7,6 +7,7 @@
 //! Recovery is the normal start. Must never decide policy, hold SQL, or know wasmtime.
 
 mod batch;
+mod canary;
 mod collect;
 mod commit;
 mod conserve;
@@ -28,6 +29,7 @@ mod settings;
 mod tables;
 mod worker;
 
+pub use canary::{CanaryLimits, CanaryRequest};
 pub use destinations::{Destinations, StoredDestinations};
 pub use events::{EventSink, RunEvent};
 pub use probe::{Activate, InstalledVersion};

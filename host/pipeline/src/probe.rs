@@ -13,7 +13,8 @@ use crate::{
     collect::now_ms,
     events::EventSink,
     report::RunReport,
-    worker::{Loaded, Worker, failed},
+    session::Loaded,
+    worker::{Worker, failed},
 };
 
 impl Worker {

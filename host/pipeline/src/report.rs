@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::replay::ReplayReport;
 use serde::{Deserialize, Serialize};
 use thimble_record::{
-    Checksum, Counts, Failure, LoadOutcome, SealedBatch, StreamPosition, WriteMode, rejected::REJECTED_STREAM,
+    BatchSeq, Checksum, Counts, Failure, LoadOutcome, SealedBatch, StreamPosition, WriteMode, rejected::REJECTED_STREAM,
 };
 
 /// The figures of a run, as stored with it and shown to people.
@@ -25,6 +25,9 @@ pub struct RunReport {
     pub batches: u64,
     /// Of those, batches that an earlier run had sealed.
     pub recovered_batches: u64,
+    /// The batch whose position the run read on from; recovered batches come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_after: Option<BatchSeq>,
     pub elapsed_ms: u64,
     /// One for each stream or partition that failed; the others went on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,14 +9,39 @@ use std::{
 };
 
 use thimble_plugin::{
-    LogSink, Permissions, Session,
+    Connector, LogLevel, LogSink, Permissions, Session,
     egress::expand,
     secrets::{Secrets, secret_fields},
 };
-use thimble_record::{Failure, envelope::Keys};
+use thimble_record::{ConnectionId, Failure, envelope::Keys};
 use thimble_store::{ConnectionRow, PluginRow};
 
-use crate::secrets::join_secrets;
+use crate::{
+    events::{EventSink, RunEvent},
+    request::Backfill,
+    secrets::join_secrets,
+    worker::{Worker, failed},
+};
+
+/// A connection with all that a run of it needs.
+pub(crate) struct Loaded {
+    pub connection: ConnectionRow,
+    pub plugin: PluginRow,
+    pub connector: Arc<dyn Connector>,
+    pub session: Session,
+}
+
+struct EventLog(Arc<dyn EventSink>);
+
+impl LogSink for EventLog {
+    fn line(&self, level: LogLevel, message: &str) {
+        self.0.event(RunEvent::Log { level: format!("{level:?}").to_lowercase(), message: message.to_owned() });
+    }
+
+    fn denied(&self, host: &str, message: &str) {
+        self.0.event(RunEvent::EgressDenied { host: host.to_owned(), message: message.to_owned() });
+    }
+}
 
 /// Uniform in 0.0..1.0, for jitter: spread matters, secrecy does not.
 pub fn jitter() -> f64 {
@@ -33,8 +58,42 @@ fn random() -> [u8; 16] {
     bytes
 }
 
+impl Worker {
+    /// A connection with its settings as they are stored, but for those that a backfill changes.
+    pub(crate) async fn open(
+        &self,
+        id: &ConnectionId,
+        events: Arc<dyn EventSink>,
+        backfill: Option<&Backfill>,
+    ) -> Result<Loaded, Failure> {
+        self.open_version(id, events, backfill, None).await
+    }
+
+    /// With another version of its plugin than the one in use.
+    pub(crate) async fn open_version(
+        &self,
+        id: &ConnectionId,
+        events: Arc<dyn EventSink>,
+        backfill: Option<&Backfill>,
+        version: Option<PluginRow>,
+    ) -> Result<Loaded, Failure> {
+        let mut connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
+        if let (Some(backfill), Some(config)) = (backfill, connection.config.as_object_mut()) {
+            config.extend(backfill.config.clone());
+        }
+        let plugin = match version {
+            Some(version) => version,
+            None => self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?,
+        };
+        let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
+        let session = session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
+        let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
+        Ok(Loaded { connection, plugin, connector, session })
+    }
+}
+
 /// What a run of this connection may do.
-pub fn session(
+fn session(
     connection: &ConnectionRow,
     plugin: &PluginRow,
     grants: &[String],

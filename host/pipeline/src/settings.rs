@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thimble_engine::{cut::CutPolicy, retry::RetryPolicy};
 
+use crate::canary::CanaryLimits;
+
 /// Limits and policies of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +21,8 @@ pub struct WorkerSettings {
     pub max_uncheckpointed_bytes: u64,
     /// Milliseconds that a lease lasts without renewal: how soon another worker may take over.
     pub lease_ms: i64,
+    /// What a canary may read.
+    pub canary: CanaryLimits,
 }
 
 impl Default for WorkerSettings {
@@ -30,6 +34,7 @@ impl Default for WorkerSettings {
             max_queued_bytes: 16 * 1024 * 1024,
             max_uncheckpointed_bytes: 64 * 1024 * 1024,
             lease_ms: 6_000,
+            canary: CanaryLimits::default(),
         }
     }
 }

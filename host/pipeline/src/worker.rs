@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
+use thimble_plugin::PluginHost;
 use thimble_record::{
-    Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, RunId, StreamPosition,
+    BatchSeq, Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, RunId, StreamPosition,
     envelope::{Keys, Purpose},
 };
 use thimble_stage::Stage;
-use thimble_store::{ConnectionRow, NewRun, PluginRow, RunKind, RunOutcome, RunRow, Store, StoreError};
+use thimble_store::{NewRun, RunKind, RunOutcome, RunRow, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -26,12 +26,12 @@ use crate::{
     replay::{self, Replayed},
     report::{Bookmark, RunReport},
     request::{Backfill, Replay, SyncRequest},
-    session,
+    session::Loaded,
     settings::WorkerSettings,
 };
 
 /// Messages that wait for the collector; their bytes are limited by `max_queued_bytes`.
-const QUEUED_MESSAGES: usize = 256;
+pub(crate) const QUEUED_MESSAGES: usize = 256;
 
 /// Executes runs. Cheap to clone.
 #[derive(Clone)]
@@ -42,26 +42,6 @@ pub struct Worker {
     pub destinations: Destinations,
     pub keys: Keys,
     pub settings: WorkerSettings,
-}
-
-/// A connection with all that a run of it needs.
-pub(crate) struct Loaded {
-    pub connection: ConnectionRow,
-    pub plugin: PluginRow,
-    pub connector: Arc<dyn Connector>,
-    pub session: Session,
-}
-
-struct EventLog(Arc<dyn EventSink>);
-
-impl LogSink for EventLog {
-    fn line(&self, level: LogLevel, message: &str) {
-        self.0.event(RunEvent::Log { level: format!("{level:?}").to_lowercase(), message: message.to_owned() });
-    }
-
-    fn denied(&self, host: &str, message: &str) {
-        self.0.event(RunEvent::EgressDenied { host: host.to_owned(), message: message.to_owned() });
-    }
 }
 
 pub(crate) fn failed(error: &StoreError) -> Failure {
@@ -135,6 +115,7 @@ impl Worker {
             RunKind::Check => self.check(&run, Arc::clone(&events)).await.map_err(Into::into),
             RunKind::Discover => self.discover(&run, Arc::clone(&events)).await.map_err(Into::into),
             RunKind::Install => self.install_run(&run).await.map_err(Into::into),
+            RunKind::Canary => self.canary(&run, Arc::clone(&events), cancel).await.map_err(Into::into),
         };
         let (mut report, failure) = match result {
             Ok(report) => {
@@ -176,24 +157,6 @@ impl Worker {
         let connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
         let destination = self.destinations.of(&connection).await?;
         destination.rejected(id, after, limit).await.map_err(|error| error.failure())
-    }
-
-    /// A connection with its settings as they are stored, but for those that a backfill changes.
-    pub(crate) async fn open(
-        &self,
-        id: &ConnectionId,
-        events: Arc<dyn EventSink>,
-        backfill: Option<&Backfill>,
-    ) -> Result<Loaded, Failure> {
-        let mut connection = self.store.connection(id).await.map_err(|e| failed(&e))?;
-        if let (Some(backfill), Some(config)) = (backfill, connection.config.as_object_mut()) {
-            config.extend(backfill.config.clone());
-        }
-        let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
-        let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session::session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
-        let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
-        Ok(Loaded { connection, plugin, connector, session })
     }
 
     async fn sync(
@@ -245,7 +208,11 @@ impl Worker {
         cancel: CancellationToken,
     ) -> Result<Vec<Failure>, Failure> {
         committer.recover().await?;
+        let recovered = committer.committed.0;
+        let before = BatchSeq(recovered.0.saturating_sub(committer.report.recovered_batches));
         self.apply_edit(committer).await?;
+        let edited = committer.committed.0;
+        committer.report.began_after = Some(if edited == recovered { before } else { edited });
         events.event(RunEvent::Started {
             epoch: committer.epoch.0,
             recovered_batches: committer.report.recovered_batches,
@@ -396,7 +363,7 @@ fn note_bookmark(committer: &mut Committer, stream: &Chosen, position: &Position
 }
 
 /// Where a backfill of a stream goes on: in its own lane, into the generation that readers see.
-fn lane(
+pub(crate) fn lane(
     stream: &str,
     live: &StreamPosition,
     position: &Position,

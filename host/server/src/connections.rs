@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use thimble_control::SecretSealer;
+use thimble_pipeline::join_secrets;
 use thimble_record::{
     ConnectionId,
     envelope::{Keys, SecretRow},
@@ -26,9 +27,7 @@ pub enum Applied {
     Unchanged,
 }
 
-/// Stores a connection as the file has it.
-///
-/// Secrets cannot be compared, because each sealing differs: a connection with secrets counts as updated.
+/// Stores a connection as the file has it. One that is stored so already is left as it is.
 pub async fn apply(
     store: &Store,
     keys: &Keys,
@@ -44,7 +43,7 @@ pub async fn apply(
         Err(error) => return Err(error.into()),
     };
     let row = row(id, wanted, &plugin.config_schema, keys, stored.as_ref())?;
-    if stored.as_ref().is_some_and(|stored| same(stored, &row)) {
+    if stored.as_ref().is_some_and(|stored| same(stored, &row) && same_secrets(stored, &row, keys)) {
         return Ok(Applied::Unchanged);
     }
     let created = store.put_connection(&row, None, now_ms).await?;
@@ -106,7 +105,16 @@ fn same(stored: &ConnectionRow, row: &ConnectionRow) -> bool {
         && stored.retry == row.retry
         && stored.max_duration_ms == row.max_duration_ms
         && stored.freshness_ms == row.freshness_ms
-        && !holds_mark(&row.config)
+}
+
+/// Whether both hold the same secrets. Each sealing differs, so that what is sealed cannot be compared.
+fn same_secrets(stored: &ConnectionRow, row: &ConnectionRow, keys: &Keys) -> bool {
+    if !holds_mark(&row.config) {
+        return true;
+    }
+    let open = |row: &ConnectionRow| join_secrets(row.config.clone(), &row.secret_row(), keys, &row.secrets);
+    // What can no longer be opened is written anew.
+    matches!((open(stored), open(row)), (Ok(stored), Ok(row)) if stored == row)
 }
 
 fn holds_mark(config: &Value) -> bool {
@@ -116,5 +124,48 @@ fn holds_mark(config: &Value) -> bool {
         }
         Value::Array(items) => items.iter().any(holds_mark),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use thimble_record::envelope::HostKey;
+    use thimble_store::PluginRow;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_with_the_same_secrets_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("thimble.db")).await.unwrap();
+        let secret = json!({"type": "string", "x-secret": true});
+        let plugin = PluginRow {
+            name: "p".into(),
+            version: "1.0.0".into(),
+            digest: "ab".repeat(32),
+            api_version: "0.1.0".into(),
+            title: "P".into(),
+            docs: String::new(),
+            config_schema: json!({"type": "object", "properties": {"token": secret, "url": {"type": "string"}}}),
+            permissions: json!({}),
+            installed_at: 1,
+        };
+        store.upsert_plugin(&plugin).await.unwrap();
+        let keys: Keys = HostKey::generate().unwrap().into();
+        let apply = async |token: &str, url: &str| {
+            let wanted = json!({"plugin": "p", "config": {"token": token, "url": url}});
+            let wanted: Connection = serde_json::from_value(wanted).unwrap();
+            apply(&store, &keys, "c", &wanted, 7).await.unwrap()
+        };
+        assert_eq!(apply("planted", "a").await, Applied::Created);
+        let id = connection_id("c").unwrap();
+        store.pause(&id, true, Some("the source refused"), None, 8).await.unwrap();
+        assert_eq!(apply("planted", "a").await, Applied::Unchanged);
+        assert!(store.connection(&id).await.unwrap().paused, "what rests goes on resting");
+        assert_eq!(apply("another", "a").await, Applied::Updated);
+        assert!(!store.connection(&id).await.unwrap().paused, "it may have been put right");
+        assert_eq!(apply("another", "b").await, Applied::Updated);
+        assert_eq!(apply("another", "b").await, Applied::Unchanged);
     }
 }

@@ -15,6 +15,7 @@ mod destinations;
 pub mod executing;
 pub mod exit;
 pub mod first_token;
+mod grant_patterns;
 mod import;
 pub mod key_file;
 pub mod memory;

@@ -1,6 +1,6 @@
 //! The components of connectors in the staging area: where hosts that share a control database find them.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,5 +28,9 @@ impl SharedUploads for StagedComponents {
     async fn share(&self, digest: &str, file: &Path) -> Result<(), Failure> {
         let wasm = tokio::fs::read(file).await.map_err(|error| Failure::system(error.to_string()))?;
         self.0.put_component(digest, wasm.into()).await.map_err(|error| error.failure())
+    }
+
+    async fn prune(&self, kept: &BTreeSet<String>, put_before_ms: i64) -> Result<u64, Failure> {
+        self.0.prune_components(kept, put_before_ms).await.map_err(|error| error.failure())
     }
 }

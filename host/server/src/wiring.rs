@@ -9,7 +9,7 @@ use thimble_load::{
     lake::Lake,
     postgres::{Password, Postgres, PostgresSettings},
 };
-use thimble_pipeline::{Destinations, Worker, WorkerSettings};
+use thimble_pipeline::{CanaryLimits, Destinations, Worker, WorkerSettings};
 use thimble_plugin::{CompilerCommand, PluginHost, PluginSettings, egress::TlsRoots};
 use thimble_record::{
     ConnectionId,
@@ -192,7 +192,7 @@ pub fn tls_roots(context: &Context) -> Result<TlsRoots, CliError> {
 }
 
 fn worker_settings(limits: &Limits) -> WorkerSettings {
-    let Limits { plugin: _, batch, retry, workers, retention: _, api: _ } = limits;
+    let Limits { plugin: _, batch, retry, workers, canary, retention: _, api: _ } = limits;
     let BatchLimits { max_bytes, max_rows, max_age, max_uncheckpointed, max_queued } = batch;
     let RetryLimits { max_attempts, base, max_wait, max_retry_after } = retry;
     let Workers { runs: _, memory: _, partitions, lease, threads: _ } = workers;
@@ -208,5 +208,10 @@ fn worker_settings(limits: &Limits) -> WorkerSettings {
         max_queued_bytes: max_queued.as_usize(),
         max_uncheckpointed_bytes: max_uncheckpointed.0,
         lease_ms: i64::try_from(lease.millis()).unwrap_or(i64::MAX),
+        canary: CanaryLimits {
+            max_records: canary.max_records,
+            max_bytes: canary.max_bytes.0,
+            max_time_ms: canary.max_time.millis(),
+        },
     }
 }

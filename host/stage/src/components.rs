@@ -3,6 +3,8 @@
 //! A component is named by its digest and only ever created. Must never be trusted by its name: whoever reads one checks
 //! its digest.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutMode, PutPayload, path::Path};
@@ -11,6 +13,9 @@ use crate::{Stage, StageError, error::refused};
 
 /// No connection has a dot in its name.
 const FOLDER: &str = ".components";
+
+/// Most components that are removed at one time; the others go the next time.
+const MAX_REMOVED_AT_ONCE: u64 = 1_000;
 
 impl Stage {
     /// Keeps a component. One that is there already stays.
@@ -47,6 +52,34 @@ impl Stage {
         }
         Ok(Some(bytes.freeze()))
     }
+
+    /// Removes components that were put before a time (milliseconds since the epoch) and are none of `kept`, at most
+    /// [`MAX_REMOVED_AT_ONCE`]; answers how many.
+    pub async fn prune_components(&self, kept: &BTreeSet<String>, put_before_ms: i64) -> Result<u64, StageError> {
+        let folder = Path::from(FOLDER);
+        let mut found = self.store.list(Some(&folder));
+        let mut removed = 0;
+        while let Some(object) =
+            found.try_next().await.map_err(|error| StageError::store("list", folder.as_ref(), error))?
+        {
+            let digest = object.location.filename().and_then(|name| name.strip_suffix(".wasm"));
+            // What was not put here stays.
+            let Some(digest) = digest else { continue };
+            if kept.contains(digest) || object.last_modified.timestamp_millis() >= put_before_ms {
+                continue;
+            }
+            match self.store.delete(&object.location).await {
+                Ok(()) => removed += 1,
+                // Another host was faster.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(StageError::store("remove", object.location.as_ref(), error)),
+            }
+            if removed >= MAX_REMOVED_AT_ONCE {
+                break;
+            }
+        }
+        Ok(removed)
+    }
 }
 
 /// The digest is checked by the caller: hex, so that it is one part of a path.
@@ -74,5 +107,35 @@ mod tests {
         }
         assert_eq!(stage.get_component("ab", 9).await.unwrap().unwrap(), "component");
         assert!(matches!(stage.get_component("ab", 8).await, Err(StageError::Corrupt { .. })));
+    }
+
+    #[tokio::test]
+    async fn components_that_nobody_names_go_after_a_grace_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let stage = Stage::open(&url, &BTreeMap::new(), HostKey::generate().unwrap()).unwrap();
+        let kept = BTreeSet::from(["ab".to_owned()]);
+        assert_eq!(stage.prune_components(&kept, i64::MAX).await.unwrap(), 0, "there is no folder yet");
+        for digest in ["ab", "cd"] {
+            stage.put_component(digest, Bytes::from("component")).await.unwrap();
+        }
+        assert_eq!(stage.prune_components(&kept, 0).await.unwrap(), 0, "they are young");
+        assert_eq!(stage.prune_components(&kept, i64::MAX).await.unwrap(), 1);
+        assert!(stage.get_component("ab", 9).await.unwrap().is_some());
+        assert!(stage.get_component("cd", 9).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn so_many_components_go_at_one_time_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let stage = Stage::open(&url, &[("fsync".to_owned(), "false".to_owned())].into(), HostKey::generate().unwrap());
+        let stage = stage.unwrap();
+        for number in 0..=MAX_REMOVED_AT_ONCE {
+            stage.put_component(&number.to_string(), Bytes::from("c")).await.unwrap();
+        }
+        let none = BTreeSet::new();
+        assert_eq!(stage.prune_components(&none, i64::MAX).await.unwrap(), MAX_REMOVED_AT_ONCE);
+        assert_eq!(stage.prune_components(&none, i64::MAX).await.unwrap(), 1);
     }
 }

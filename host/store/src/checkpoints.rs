@@ -44,6 +44,22 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// The last batch that was committed before a time; `None` where there is none.
+    pub async fn checkpoint_before(
+        &self,
+        connection: &ConnectionId,
+        at_ms: i64,
+    ) -> Result<Option<BatchSeq>, StoreError> {
+        let seq: Option<i64> = sqlx::query_scalar(
+            "select seq from checkpoints where connection = $1 and committed_at < $2 order by seq desc limit 1",
+        )
+        .bind(connection.as_str())
+        .bind(at_ms)
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(seq.map(|seq| BatchSeq(counter(seq))))
+    }
+
     /// The position that was committed with a batch; `NotFound` where none was, or by another installation.
     pub async fn checkpoint(&self, connection: &ConnectionId, seq: BatchSeq) -> Result<Position, StoreError> {
         let row = sqlx::query("select position from checkpoints where connection = $1 and seq = $2")

@@ -43,6 +43,7 @@ mod versions;
 mod waiting;
 mod workers;
 mod workspaces;
+mod writing;
 
 pub use alerts::{AlertPage, AlertRow};
 pub use answers::AnswerRow;
@@ -74,3 +75,4 @@ pub use versions::{Activated, PluginStanding, VersionRow};
 pub use waiting::WaitingRun;
 pub use workers::{WorkerRow, WorkerStanding};
 pub use workspaces::{DEFAULT_WORKSPACE, WorkspaceRow};
+pub use writing::{Durability, Times, WRITE_TIME_BOUNDS, WriteTimes};

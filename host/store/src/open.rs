@@ -1,9 +1,12 @@
 //! Opens the database, SQLite or PostgreSQL, and hands out transactions.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection, Transaction,
+    AnyConnection, AnyPool, Connection,
     any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
 };
@@ -15,6 +18,7 @@ use crate::{
         ACQUIRE_TIMEOUT, BUSY_TIMEOUT, IDLE_TIMEOUT, LOCK_TIMEOUT, MAX_READERS, OPEN_ATTEMPTS, OPEN_PAUSE,
         SERVER_CONNECTIONS, STATEMENT_TIMEOUT,
     },
+    writing::{Durability, Stopwatch, WriteTimes, Writing},
 };
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -74,6 +78,7 @@ pub struct Store {
     kind: Kind,
     place: String,
     options: AnyConnectOptions,
+    stopwatch: Stopwatch,
 }
 
 impl std::fmt::Debug for Store {
@@ -98,7 +103,7 @@ impl Store {
         let writer = sqlite_pool(1, false).connect_lazy_with(options.clone());
         let reader = sqlite_pool(MAX_READERS, true).connect_lazy_with(options.clone());
         let place = path.display().to_string();
-        let store = Self { writer, reader, kind: Kind::Sqlite, place, options };
+        let store = Self { writer, reader, kind: Kind::Sqlite, place, options, stopwatch: Stopwatch::default() };
         store.bring_up_to_date().await?;
         Ok(store)
     }
@@ -113,7 +118,8 @@ impl Store {
         let place = format!("{}{}", url.host_str().unwrap_or("localhost"), url.path());
         let options: AnyConnectOptions = url.as_str().parse()?;
         let pool = server_pool(settings.max_connections).connect_lazy_with(options.clone());
-        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place, options };
+        let stopwatch = Stopwatch::default();
+        let store = Self { writer: pool.clone(), reader: pool, kind: Kind::Postgres, place, options, stopwatch };
         store.bring_up_to_date().await?;
         Ok(store)
     }
@@ -151,11 +157,8 @@ impl Store {
 
     /// A transaction for writing. On SQLite it holds the one write lock from its start; on PostgreSQL others write at
     /// the same time, so that every change is guarded by a condition, a unique index or a lock ([`crate::lock`]).
-    pub(crate) async fn write(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        Ok(match self.kind {
-            Kind::Sqlite => self.writer.begin_with("pragma synchronous = full; begin immediate").await?,
-            Kind::Postgres => self.writer.begin().await?,
-        })
+    pub(crate) async fn write(&self) -> Result<Writing, StoreError> {
+        self.transaction(Durability::Disk, "pragma synchronous = full; begin immediate").await
     }
 
     /// A transaction whose commit does not wait for the disk on SQLite: for who runs what, what is due, and log lines.
@@ -164,11 +167,22 @@ impl Store {
     /// the end of any process. It reaches the disk with the next commit that waits, such as that of any sealed batch, or within
     /// seconds. So a power failure can only undo the latest such changes, all of which are followed by no sealed batch: a slot
     /// or a run of which nothing had come yet begins again, and a run that had ended counts as interrupted.
-    pub(crate) async fn write_soon(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        Ok(match self.kind {
-            Kind::Sqlite => self.writer.begin_with("pragma synchronous = normal; begin immediate").await?,
+    pub(crate) async fn write_soon(&self) -> Result<Writing, StoreError> {
+        self.transaction(Durability::Soon, "pragma synchronous = normal; begin immediate").await
+    }
+
+    async fn transaction(&self, durability: Durability, on_sqlite: &'static str) -> Result<Writing, StoreError> {
+        let asked = Instant::now();
+        let tx = match self.kind {
+            Kind::Sqlite => self.writer.begin_with(on_sqlite).await?,
             Kind::Postgres => self.writer.begin().await?,
-        })
+        };
+        Ok(Writing::new(tx, durability, asked, self.stopwatch.clone()))
+    }
+
+    /// How long the writing transactions of this process took so far.
+    pub fn write_times(&self) -> Vec<WriteTimes> {
+        self.stopwatch.times()
     }
 
     /// Ends a `select` inside of a writing transaction whose rows nobody else may change before its end, passing over those

@@ -38,36 +38,6 @@ impl Store {
         Ok(row)
     }
 
-    /// Claims the oldest queued run, which becomes Running; `None` where nothing is queued.
-    pub async fn claim_next(&self, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<Option<RunRow>, StoreError> {
-        // Asked on a timer: an idle server must not take the write lock.
-        let waiting: Option<i64> = sqlx::query_scalar(
-            "select 1 from runs where status = 'queued' and (not_before is null or not_before <= $1) limit 1",
-        )
-        .bind(now_ms)
-        .fetch_optional(&self.reader)
-        .await?;
-        if waiting.is_none() {
-            return Ok(None);
-        }
-        let mut tx = self.write_soon().await?;
-        let next = format!(
-            "update runs set status = 'running', holder = $1, started_at = $2, expires_at = $3
-             where id = (select id from runs where status = 'queued' and (not_before is null or not_before <= $2)
-               order by id limit 1{}) returning *",
-            self.for_update_skipping()
-        );
-        let row = sqlx::query(AssertSqlSafe(next))
-            .bind(holder)
-            .bind(now_ms)
-            .bind(now_ms.saturating_add(ttl_ms))
-            .fetch_optional(&mut *tx)
-            .await?;
-        let claimed = row.as_ref().map(from_row).transpose()?;
-        tx.commit().await?;
-        Ok(claimed)
-    }
-
     /// Claims one queued run by name. `Conflict` where somebody else claimed or cancelled it.
     pub async fn begin(&self, run: &RunId, holder: &str, ttl_ms: i64, now_ms: i64) -> Result<RunRow, StoreError> {
         let mut tx = self.write_soon().await?;

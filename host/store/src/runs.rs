@@ -19,6 +19,8 @@ pub enum RunKind {
     Check,
     Discover,
     Install,
+    /// Another version of the plugin reads what a recorded sync read, for a comparison.
+    Canary,
 }
 
 /// Who asked for it.
@@ -140,6 +142,14 @@ pub struct RunRow {
     pub not_before: Option<i64>,
 }
 
+impl RunRow {
+    /// Whether it is a sync that read its source to the end, so that another version can be compared with it.
+    pub fn is_recording(&self) -> bool {
+        let read_source = self.request.get("replay").is_none();
+        self.kind == RunKind::Sync && self.status == RunStatus::Succeeded && read_source
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOutcome {
@@ -241,6 +251,17 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(from_row).collect()
+    }
+
+    /// The last sync of a connection that succeeded and read its source, among the last [`MAX_PAGE`] runs that succeeded.
+    pub async fn last_recording(&self, connection: &ConnectionId) -> Result<Option<RunRow>, StoreError> {
+        let page = RunPage {
+            limit: MAX_PAGE,
+            connection: Some(connection.clone()),
+            status: Some(RunStatus::Succeeded),
+            ..RunPage::default()
+        };
+        Ok(self.runs(&page).await?.into_iter().find(RunRow::is_recording))
     }
 
     /// The queued and running runs, oldest first.

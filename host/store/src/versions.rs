@@ -1,5 +1,7 @@
 //! Table `plugin_versions`: every version of a plugin that was installed, and which one runs use.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
@@ -158,6 +160,21 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// The digests of all versions, and those that installations under way name.
+    pub async fn named_components(&self) -> Result<BTreeSet<String>, StoreError> {
+        let digests: Vec<String> =
+            sqlx::query_scalar("select digest from plugin_versions union select digest from plugins")
+                .fetch_all(&self.reader)
+                .await?;
+        let installing: Vec<Option<String>> =
+            sqlx::query_scalar("select subject from runs where kind = 'install' and status in ('queued', 'running')")
+                .fetch_all(&self.reader)
+                .await?;
+        let installing =
+            installing.into_iter().flatten().filter_map(|subject| subject.strip_prefix("sha256:").map(str::to_owned));
+        Ok(digests.into_iter().chain(installing).collect())
     }
 
     /// Forgets a version that runs do not use. `InUse` where they do.

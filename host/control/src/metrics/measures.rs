@@ -27,6 +27,13 @@ impl Histogram {
         Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
+    /// One that was counted elsewhere: of each bound by itself, and of what is beyond them.
+    pub fn of(bounds: &'static [f64], counts: &[u64], sum: f64) -> Self {
+        let mut counts = counts.to_vec();
+        counts.resize(bounds.len() + 1, 0);
+        Self { bounds, counts, sum }
+    }
+
     /// Counts a value.
     pub fn observe(&mut self, value: f64) {
         let place = self.bounds.partition_point(|bound| *bound < value);

@@ -13,7 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use thimble_store::{Backlog, ConnectionTotals, StreamTotals};
+use thimble_store::{Backlog, ConnectionTotals, StreamTotals, Times, WRITE_TIME_BOUNDS, WriteTimes};
 
 pub use exposition::{Exposition, Kind};
 pub use measures::{Histogram, Measures};
@@ -57,11 +57,37 @@ pub(crate) async fn metrics(State(settings): State<ControlSettings>, caller: Cal
     if workspace.is_none() {
         write_backlog(&mut text, &settings.store.backlog(now_ms).await?, now_ms);
         settings.observe.measures.write(&mut text);
+        write_store(&mut text, &settings.store.write_times());
         for source in settings.observe.metrics.iter() {
             source.write(&mut text);
         }
     }
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.finish()).into_response())
+}
+
+/// How long writing to the control database takes this process.
+fn write_store(text: &mut Exposition, kinds: &[WriteTimes]) {
+    type Figure = fn(&WriteTimes) -> &Times;
+    let families: [(&'static str, &str, Figure); 2] = [
+        (
+            "thimble_store_write_wait_seconds",
+            "How long transactions waited until they could write, by what their commit waits for.",
+            |times| &times.wait,
+        ),
+        (
+            "thimble_store_write_seconds",
+            "How long committed transactions took from then on, by what their commit waits for.",
+            |times| &times.work,
+        ),
+    ];
+    for (name, help, figure) in families {
+        text.family(name, Kind::Histogram, help);
+        for times in kinds {
+            let Times { counts, sum_seconds } = *figure(times);
+            let histogram = Histogram::of(&WRITE_TIME_BOUNDS, &counts, sum_seconds);
+            histogram.write(text, name, &[("durability", times.durability.word())]);
+        }
+    }
 }
 
 fn seconds(ms: i64) -> f64 {

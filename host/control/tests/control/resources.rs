@@ -2,9 +2,13 @@
 
 use http::Request;
 use serde_json::{Value, json};
-use thimble_control::Role;
+use thimble_control::{MAX_FOLLOWERS, MAX_KEPT_ANSWER_BYTES, MAX_REJECTS_LOOKED_AT, Role};
 use thimble_record::{BatchSeq, ConnectionId, RunId};
 use thimble_store::{LogLevel, LogLine, NewRun, PluginRow, RunKind, RunOutcome, Trigger};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{Server, TOKEN};
 
@@ -203,4 +207,91 @@ async fn what_is_not_there_is_told_by_every_route_of_state() {
         (&json!("backfill.create"), &json!("api"))
     );
     assert!(server.store.checkpoint(&ConnectionId::new("c").unwrap(), BatchSeq(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn only_so_many_clients_follow_runs_at_once() {
+    let server = Server::without_reconciler().await.plugin().await.connection("c").await;
+    let connection = ConnectionId::new("c").unwrap();
+    let new = NewRun::on(connection, RunKind::Check, Trigger::Api);
+    let run = server.store.start(&new, "here", 60_000, 1).await.unwrap().id;
+    let path = format!("/api/v1/runs/{run}/follow");
+    let mut following = Vec::new();
+    for _ in 0..MAX_FOLLOWERS {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        following.push(stream);
+    }
+    let detail = server.get(&format!("/runs/{run}/follow")).await.problem(429, "busy");
+    assert!(detail.contains("100 clients follow runs already"), "{detail}");
+    // One that hangs up makes room.
+    following.pop();
+    server.store.finish(&run, &RunOutcome::succeeded(Value::Null), 2).await.unwrap();
+    server.signals.changed();
+    let mut tries = 0;
+    while server.get(&format!("/runs/{run}/follow")).await.status != 200 {
+        tries += 1;
+        assert!(tries < 100, "no room is made");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_nothing_passes_looks_at_so_many_rejected_records() {
+    let server = Server::without_reconciler().await.plugin().await.connection("rejecting").await;
+    let page = server.get("/connections/rejecting/rejects?reason=another").await.expect(200);
+    assert_eq!((&page["items"], &page["next"]), (&json!([]), &json!(format!("{MAX_REJECTS_LOOKED_AT}:s"))));
+    let page = server.get("/connections/rejecting/rejects?limit=2&cursor=20000:s").await.expect(200);
+    assert_eq!((page["items"].as_array().unwrap().len(), &page["next"]), (2, &json!("20002:s")));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_be_kept_is_given_and_not_repeated() {
+    let server = Server::without_reconciler().await.plugin().await.connection("c").await;
+    // The answer shows the numbers as they are stored, which is longer.
+    let numbers = MAX_KEPT_ANSWER_BYTES / 18 + 1;
+    let body = format!(r#"{{"kind":"check","request":{{"a":[{}1]}}}}"#, "1e15,".repeat(numbers));
+    let path = "/api/v1/connections/c/runs";
+    let ask = async || {
+        let mut request = server.request("POST", path, Some(TOKEN), body.clone());
+        request.headers_mut().insert("idempotency-key", "large".parse().unwrap());
+        server.send(request).await
+    };
+    let (first, second) = (ask().await, ask().await);
+    assert!(!second.headers.contains_key("idempotent-replayed"));
+    let (first, second) = (first.expect(202), second.expect(202));
+    assert!(first.to_string().len() > MAX_KEPT_ANSWER_BYTES, "{}", first.to_string().len());
+    assert_ne!(first["id"], second["id"], "it was carried out again");
+}
+
+#[tokio::test]
+async fn grants_that_every_run_would_fail_with_are_refused() {
+    let server = Server::without_reconciler().await.plugin().await;
+    let detail = server.put("/plugins/files/grants", json!({"grants": ["a!b"]})).await.problem(422, "invalid");
+    assert_eq!(detail, "a!b is no pattern; {{ url }} was asked for");
+    server.put("/plugins/none/grants", json!({"grants": ["a!b"]})).await.problem(404, "not-found");
+    assert_eq!(server.get("/plugins/files/grants").await.expect(200)["grants"], json!([]));
+    server.put("/plugins/files/grants", json!({"grants": ["{{ url }}"]})).await.expect(200);
+}
+
+#[tokio::test]
+async fn freshness_is_a_span_and_milliseconds_are_still_taken() {
+    let server = Server::without_reconciler().await.plugin().await;
+    let put = async |setting: Value| {
+        let mut body = json!({"plugin": "files", "config": {}});
+        body.as_object_mut().unwrap().extend(setting.as_object().unwrap().clone());
+        server.put("/connections/c", body).await
+    };
+    assert_eq!(put(json!({"freshness": "90m"})).await.expect(201)["freshness"], "90m");
+    let made = put(json!({"freshness_ms": 7_200_000})).await.expect(200);
+    assert_eq!((&made["freshness"], made.get("freshness_ms")), (&json!("2h"), None));
+    put(json!({"freshness": "2h", "freshness_ms": 1_000})).await.problem(422, "invalid");
+    for short in [json!({"freshness": "999ms"}), json!({"freshness_ms": 999}), json!({"freshness_ms": -1})] {
+        assert_eq!(put(short).await.problem(422, "invalid"), "freshness: give at least 1s");
+    }
+    assert_eq!(put(json!({})).await.expect(200)["freshness"], Value::Null);
 }

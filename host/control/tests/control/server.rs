@@ -18,13 +18,13 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thimble_control::{
-    ApiLimits, ControlSettings, DestinationKinds, KeyRotation, Observe, ReconcileSettings, Rejects, Role, SecretSealer,
-    SecretToken, Signals,
+    ApiLimits, ControlSettings, DestinationKinds, GrantPatterns, KeyRotation, Observe, ReconcileSettings, Rejects,
+    Role, SecretSealer, SecretToken, Signals,
     notify::{Mail, Outbound, OutboundError, Post},
     reconcile, serve, system_clock, token_digest, token_id,
 };
 use thimble_record::{
-    ConnectionId, ErrorKind, Failure, RejectedRow,
+    ConnectionId, ErrorKind, Failure, Rejected, RejectedRow,
     envelope::{HostKey, KeyId, KeyRing, KeySource, Keys, SecretFields, SecretRow, open_fields, seal_fields},
 };
 use thimble_store::{ConnectionRow, PluginRow, SealedSecrets, Store, TokenRow};
@@ -97,15 +97,36 @@ impl DestinationKinds for Nowhere {
     }
 }
 
+impl GrantPatterns for Nowhere {
+    fn check(&self, grant: &str, asked: &[String]) -> Result<(), String> {
+        if grant.contains('!') {
+            Err(format!("{grant} is no pattern; {} was asked for", asked.join(", ")))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The connection `rejecting` has rejected records without end.
 #[async_trait::async_trait]
 impl Rejects for Nowhere {
     async fn rejected(
         &self,
-        _: &ConnectionId,
-        _: Option<(String, i64)>,
-        _: usize,
+        connection: &ConnectionId,
+        after: Option<(String, i64)>,
+        limit: usize,
     ) -> Result<Vec<RejectedRow>, Failure> {
-        Ok(Vec::new())
+        if connection.as_str() != "rejecting" {
+            return Ok(Vec::new());
+        }
+        let first = after.map_or(0, |(_, sequence)| sequence) + 1;
+        let row = |sequence| RejectedRow {
+            rejected: Rejected::new("s", "not-an-object", "it is none", "1"),
+            sequence,
+            plugin_digest: String::new(),
+            replayed_at: None,
+        };
+        Ok((first..first + limit as i64).map(row).collect())
     }
 }
 
@@ -272,6 +293,7 @@ impl Server {
             observe: Observe::new(Arc::new(Nowhere)),
             rejects: Arc::new(Nowhere),
             destination_kinds: Arc::new(Nowhere),
+            grant_patterns: Arc::new(Nowhere),
             packages: None,
             shutdown: shutdown.clone(),
         };

@@ -39,7 +39,7 @@ pub use limits::EgressLimits;
 pub use net::NetStream;
 pub use pattern::{HostName, HostPattern, Origin, Target};
 pub use policy::{Policy, PrivateNetwork, PrivateNetworks};
-pub use template::{check_host, expand, is_template};
+pub use template::{check_grant, check_host, expand, is_template};
 pub use tls::TlsRoots;
 
 use self::{dial::Dialer, http::HttpClient, tls::TlsClient};

@@ -26,16 +26,29 @@ pub fn expand(grants: &[String], spec_templates: &[String], config: &Value) -> R
     for grant in grants {
         if !is_template(grant) {
             patterns.push(HostPattern::parse(grant)?);
-        } else if spec_templates.iter().any(|asked| squeezed(asked) == squeezed(grant)) {
-            expand_template(grant, config, &mut patterns)?;
         } else {
-            return Err(bad(grant, "the plugin does not ask for it; grant what `thimble plugin inspect` lists".into()));
+            refuse_unasked(grant, spec_templates)?;
+            expand_template(grant, config, &mut patterns)?;
         }
         if patterns.len() > MAX_PATTERNS {
             return Err(bad(grant, format!("the grants name more than {MAX_PATTERNS} hosts")));
         }
     }
     Ok(patterns)
+}
+
+fn refuse_unasked(template: &str, spec_templates: &[String]) -> Result<(), EgressError> {
+    if spec_templates.iter().any(|asked| squeezed(asked) == squeezed(template)) {
+        return Ok(());
+    }
+    Err(bad(template, "the plugin does not ask for it; grant what `thimble plugin inspect` lists".into()))
+}
+
+/// Whether `grant` can be granted to a plugin that asks for `spec_templates`: a pattern, or a well-formed template of these.
+/// What a template comes to is known only with a configuration.
+pub fn check_grant(grant: &str, spec_templates: &[String]) -> Result<(), EgressError> {
+    check_host(grant)?;
+    if is_template(grant) { refuse_unasked(grant, spec_templates) } else { Ok(()) }
 }
 
 /// Whether a grant needs a configuration.

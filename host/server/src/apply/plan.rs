@@ -1,9 +1,13 @@
 //! What has to be done so that a server has what the files want. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use thimble_engine::span::Span;
 
 use super::Wanted;
 
@@ -130,12 +134,13 @@ fn step(kind: Kind, name: &str, body: &Map<String, Value>, stored: Option<&Value
         None => Action::Create,
         Some(stored) => {
             for (key, value) in body {
-                compare(key, value, stored.get(key).unwrap_or(&Value::Null), &mut changes);
+                let (key, value) = as_answered(key, value);
+                compare(key, &value, stored.get(key).unwrap_or(&Value::Null), &mut changes);
             }
             let kept = Value::Object(Map::new());
             for (key, value) in stored.as_object().into_iter().flatten() {
                 // What a body leaves out, the server sets to its default.
-                if !body.contains_key(key) && settable(kind).contains(&key.as_str()) && !is_default(value, &kept) {
+                if !speaks_of(body, key) && settable(kind).contains(&key.as_str()) && !is_default(value, &kept) {
                     changes.push(format!("{key}: {} -> (default)", shown(value)));
                 }
             }
@@ -145,19 +150,29 @@ fn step(kind: Kind, name: &str, body: &Map<String, Value>, stored: Option<&Value
     Step { action, kind, name: name.to_owned(), changes, body: Value::Object(body.clone()) }
 }
 
+/// Whether a body sets a key, under whichever name.
+fn speaks_of(body: &Map<String, Value>, key: &str) -> bool {
+    body.keys().any(|name| as_answered(name, &Value::Null).0 == key)
+}
+
+/// A setting under the name and in the form that the server answers with: spans are written in more ways than one, and
+/// `freshness` was once given in milliseconds.
+fn as_answered<'a>(key: &'a str, value: &Value) -> (&'a str, Value) {
+    let span = match (key, value) {
+        ("freshness_ms", value) => value.as_u64().map(|millis| Span(Duration::from_millis(millis))),
+        ("freshness" | "max_duration", Value::String(text)) => Span::parse(text),
+        _ => return (key, value.clone()),
+    };
+    let key = if key == "freshness_ms" { "freshness" } else { key };
+    (key, span.map_or_else(|| value.clone(), |span| Value::String(span.to_string())))
+}
+
 /// What can be left out of a body, and is then set back.
 fn settable(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Connection => &[
-            "streams",
-            "destination",
-            "paused",
-            "schedule",
-            "stream_schedules",
-            "retry",
-            "max_duration",
-            "freshness_ms",
-        ],
+        Kind::Connection => {
+            &["streams", "destination", "paused", "schedule", "stream_schedules", "retry", "max_duration", "freshness"]
+        }
         Kind::Notifier => &["events", "connections", "delay_ms", "paused"],
         Kind::Grants | Kind::Source | Kind::Destination => &[],
     }
@@ -290,6 +305,14 @@ mod tests {
             assert!(told.contains(part), "{part} in {told}");
         }
         assert!(!told.contains("hunter"), "{told}");
+        for key in [json!({"freshness_ms": 3_600_000}), json!({"freshness": "60m"})] {
+            let mut file = json!({"plugin": "files", "config": {}});
+            file.as_object_mut().unwrap().extend(key.as_object().unwrap().clone());
+            let fresh = json!({"id": "c", "plugin": "files", "config": {}, "freshness": "1h"});
+            let stored = Stored { connections: [("c".into(), fresh)].into(), ..Stored::default() };
+            let step = &plan(&wanted(json!({"connections": {"c": file}})), &stored, false)[0];
+            assert_eq!(step.action, Action::Unchanged, "{:?}", step.changes);
+        }
         let without = wanted(json!({"connections": {"c": {
             "plugin": "files", "config": {"url": "http://a", "pages": 3, "token": {"$secret": true}}, "streams": [{"stream": "a"}]}}}));
         let step = &plan(&without, &stored, false)[0];

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use thimble_pipeline::{EventSink, RunEvent};
 use thimble_record::ConnectionId;
-use thimble_store::{NewRun, RunKind, RunRow, RunStatus, Trigger};
+use thimble_store::{NewRun, RunKind, RunRow, RunStatus, Store, Trigger};
 use tokio_util::sync::CancellationToken;
 
 use super::stop;
@@ -29,7 +30,7 @@ pub struct Executed {
 pub struct Asked<'a> {
     pub connection: &'a str,
     pub kind: RunKind,
-    pub request: serde_json::Value,
+    pub request: Value,
     /// Sees every event besides the recorder.
     pub watch: Arc<dyn EventSink>,
 }
@@ -42,6 +43,18 @@ pub fn run<T>(
     output: Output,
     then: impl AsyncFnOnce(Executed) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
+    let request = asked.request.clone();
+    run_prepared(asked, global, output, async |_: &Store| Ok(request), then)
+}
+
+/// As [`run`], with a request that the control database has a say in.
+pub fn run_prepared<T>(
+    mut asked: Asked<'_>,
+    global: &Global,
+    output: Output,
+    prepare: impl AsyncFnOnce(&Store) -> Result<Value, CliError>,
+    then: impl AsyncFnOnce(Executed) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let context = Context::create(global, output, Some("warn"))?;
     runtime(context.threads())?.block_on(async {
         let id = connection_id(asked.connection)?;
@@ -49,6 +62,7 @@ pub fn run<T>(
         if let Some(wanted) = context.config.connections.get(asked.connection) {
             connections::apply(&wired.worker.store, &wired.keys, asked.connection, wanted, now_ms()).await?;
         }
+        asked.request = prepare(&wired.worker.store).await?;
         let run = execute(&wired, &id, &asked).await?;
         then(Executed { wired, id, run }).await
     })

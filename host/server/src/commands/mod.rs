@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod backfill;
 pub mod build;
+mod canary;
 pub mod check;
 pub mod completion;
 pub mod config;
@@ -46,7 +47,7 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::Serve(arguments) => serve::run(&arguments, global, output),
         Command::Worker(arguments) => worker::run(&arguments, global, output),
         Command::Workers(arguments) => workers::run(&arguments, global, output),
-        Command::Plugin(command) => plugin::run(command, global, output),
+        Command::Plugin(command) => return plugin::run(command, global, output).map(ExitCode::from),
         Command::Connection(command) => connection::run(command, global, output),
         Command::Apply(arguments) => apply::run(&arguments, global, output),
         Command::Import(arguments) => import::run(&arguments, output),

@@ -7,7 +7,10 @@ use thimble_pipeline::{Activate, InstalledVersion};
 use thimble_plugin::egress::check_host;
 use thimble_store::{Activated, PluginRow, Store};
 
-use super::permissions;
+use super::{
+    canary::{self, Canary},
+    permissions,
+};
 use crate::{
     cli::Global,
     context::{Context, now_ms, read_input, runtime, small_runtime},
@@ -30,7 +33,12 @@ pub enum Plugin {
         /// Grant what it asks for, without a question.
         #[arg(long)]
         grant: bool,
+        /// Keep it beside the version in use, which runs go on using.
+        #[arg(long, conflicts_with = "grant")]
+        candidate: bool,
     },
+    /// Have a version read again what a sync read, and compare
+    Canary(Canary),
     /// List the installed plugins
     List,
     /// Show a plugin: what it asks for, what it was granted, its settings
@@ -65,22 +73,28 @@ pub enum Plugin {
 }
 
 /// Runs the subcommand.
-pub fn run(command: Plugin, global: &Global, output: Output) -> Result<(), CliError> {
-    if let Plugin::Install { file, grant } = command {
-        return install(&Context::create(global, output, Some("warn"))?, &file, grant);
-    }
+pub fn run(command: Plugin, global: &Global, output: Output) -> Result<Exit, CliError> {
+    let command = match command {
+        Plugin::Install { file, grant, candidate } => {
+            let context = Context::create(global, output, Some("warn"))?;
+            return if candidate { keep(&context, &file) } else { install(&context, &file, grant) }.map(|()| Exit::Ok);
+        }
+        Plugin::Canary(arguments) => return canary::run(&arguments, global, output),
+        command => command,
+    };
     let context = Context::existing(global, output)?;
     small_runtime()?.block_on(async {
         let store = context.store().await?;
         match command {
-            Plugin::Install { .. } => Ok(()),
+            Plugin::Install { .. } | Plugin::Canary(_) => Ok(()),
             Plugin::List => list(&store, output).await,
             Plugin::Inspect { name } => inspect(&store, &name, output).await,
             Plugin::Remove { name } => remove(&context, &store, &name).await,
             Plugin::Grant { name, hosts } => change(&store, &name, &hosts, true, output).await,
             Plugin::Revoke { name, hosts } => change(&store, &name, &hosts, false, output).await,
         }
-    })
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> {
@@ -122,6 +136,27 @@ fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> 
             let quoted: Vec<String> = missing.iter().map(|host| format!("'{host}'")).collect();
             writeln!(out, "\ninstalled {} {}; nothing was granted", plugin.name, plugin.version)?;
             writeln!(out, "grant it with: thimble plugin grant {} {}", plugin.name, quoted.join(" "))
+        })
+    })
+}
+
+/// Installs a version that runs do not use yet, unless the plugin is new.
+fn keep(context: &Context, file: &Path) -> Result<(), CliError> {
+    let limit = context.config.limits.plugin.component_bytes as u64;
+    let wasm = read_input(file, limit)?;
+    runtime(context.threads())?.block_on(async {
+        let worker = wiring::wire(context).await?.worker;
+        let InstalledVersion { plugin, activated, upgrade } = worker.install(&wasm, Activate::Never).await?;
+        let detail = json!({ "version": plugin.version, "digest": plugin.digest, "activated": activated });
+        worker.store.append_audit("cli", "plugin.install", &plugin.name, &detail, now_ms()).await?;
+        let document = json!({ "plugin": plugin, "activated": activated, "upgrade": upgrade });
+        context.output.show(&document, |out| {
+            let PluginRow { name, version, digest, .. } = &plugin;
+            if activated == Activated::Active {
+                return writeln!(out, "installed {name} {version}; nothing was granted");
+            }
+            writeln!(out, "kept {name} {version}; runs do not use it yet")?;
+            writeln!(out, "try it with: thimble plugin canary {name} {digest} --connection CONNECTION")
         })
     })
 }

@@ -20,6 +20,7 @@ use crate::{
     executing::{self, RunExecutor},
     exit::{CliError, Exit},
     first_token::{self, FIRST_TOKEN, FirstToken},
+    grant_patterns::EgressPatterns,
     key_file::FileRotation,
     observing,
     output::Output,
@@ -76,6 +77,7 @@ async fn serve(context: &Context, address: SocketAddr, no_runs: bool) -> Result<
         shared_uploads: wired.shared_uploads(),
         rejects: Arc::new(DestinationRejects(wired.worker.clone())),
         destination_kinds: Arc::new(Kinds { configured: context.config.destinations.keys().cloned().collect() }),
+        grant_patterns: Arc::new(EgressPatterns),
         packages: packages(context),
         sealer: Arc::new(Sealer(wired.keys.clone())),
         signals: signals.clone(),
@@ -91,7 +93,11 @@ async fn serve(context: &Context, address: SocketAddr, no_runs: bool) -> Result<
         wired.worker.store.clone(),
         executor,
         signals,
-        ReconcileSettings { measures, ..executing::settings(&context.config, &wired.worker, "serve", capacity) },
+        ReconcileSettings {
+            measures,
+            uploads: wired.shared_uploads(),
+            ..executing::settings(&context.config, &wired.worker, "serve", capacity)
+        },
         shutdown.clone(),
     ));
     announce(context, bound, &token)?;

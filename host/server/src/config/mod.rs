@@ -25,8 +25,8 @@ use thimble_record::ConnectionId;
 pub use api::{Api, ApiLimits};
 pub use error::{ConfigError, Problem};
 pub use settings::{
-    BatchLimits, Config, Connection, ControlStore, Destination, Limits, Listen, Log, LogFormat, Network, ObjectStore,
-    Options, Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
+    BatchLimits, CanaryLimits, Config, Connection, ControlStore, Destination, Limits, Listen, Log, LogFormat, Network,
+    ObjectStore, Options, Otlp, PostgresDestination, Retention, RetryLimits, Telemetry, Workers,
 };
 pub use thimble_plugin::Limits as PluginLimits;
 pub use units::{ByteSize, Span};

@@ -271,6 +271,8 @@ pub struct Limits {
     pub retry: RetryLimits,
     /// What runs at the same time.
     pub workers: Workers,
+    /// What a canary may read.
+    pub canary: CanaryLimits,
     /// What is kept of ended runs.
     pub retention: Retention,
     /// What callers of the API may use up.
@@ -362,6 +364,27 @@ pub struct Workers {
 impl Default for Workers {
     fn default() -> Self {
         Self { runs: 16, memory: None, partitions: 4, lease: Span::seconds(6), threads: None }
+    }
+}
+
+/// What a canary may read: another version of a plugin, on a sync that was recorded.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Serialize, JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct CanaryLimits {
+    /// Records of one stream.
+    pub max_records: u64,
+    /// Bytes of one stream, as the connector hands them over.
+    pub max_bytes: ByteSize,
+    /// Time for all streams together.
+    pub max_time: Span,
+}
+
+impl Default for CanaryLimits {
+    /// The pipeline's own.
+    fn default() -> Self {
+        let thimble_pipeline::CanaryLimits { max_records, max_bytes, max_time_ms } = WorkerSettings::default().canary;
+        Self { max_records, max_bytes: ByteSize(max_bytes), max_time: Span(Duration::from_millis(max_time_ms)) }
     }
 }
 

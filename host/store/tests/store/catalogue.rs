@@ -93,3 +93,53 @@ async fn what_cannot_be_read_is_named_and_not_skipped() {
     assert!(matches!(error, StoreError::Corrupt { what: "connection's stream selection", .. }), "{error:?}");
     assert_eq!(error.failure().kind, ErrorKind::System);
 }
+
+#[tokio::test]
+async fn so_many_versions_of_a_plugin_are_kept_and_no_more() {
+    let World { store, .. } = &World::new(ON).await;
+    let version = |number: i64| thimble_store::PluginRow { digest: format!("{number:064x}"), ..plugin("files") };
+    // The one that the world begins with counts.
+    for number in 1..thimble_store::MAX_PLUGIN_VERSIONS {
+        store.install_version(&version(number), false).await.unwrap();
+    }
+    let over = store.install_version(&version(0xffff), false).await.unwrap_err();
+    assert!(matches!(&over, StoreError::Conflict { .. }), "{over}");
+    assert!(over.to_string().contains("100 versions already"), "{over}");
+    store.install_version(&version(1), false).await.unwrap();
+    store.remove_version("files", &version(1).digest).await.unwrap();
+    store.install_version(&version(0xffff), false).await.unwrap();
+    let named = store.named_components().await.unwrap();
+    assert!(named.contains(&version(0xffff).digest) && !named.contains(&version(1).digest));
+    let install = NewRun::install("sha256:abcd", Trigger::Api);
+    let run = store.start(&install, "w", TTL, NOW).await.unwrap();
+    assert!(store.named_components().await.unwrap().contains("abcd"), "it is about to be one");
+    store.finish(&run.id, &RunOutcome::succeeded(json!(null)), NOW).await.unwrap();
+    assert!(!store.named_components().await.unwrap().contains("abcd"));
+}
+
+#[tokio::test]
+async fn what_was_committed_before_a_time_is_found() {
+    let World { store, .. } = &World::new(ON).await;
+    assert_eq!(store.checkpoint_before(&flights(), NOW).await.unwrap(), None);
+    let epoch = store.acquire(&flights(), "w", TTL, NOW).await.unwrap();
+    for (seq, at) in [(1, NOW), (2, NOW + 10)] {
+        store.mirror(&flights(), epoch, thimble_record::BatchSeq(seq), &crate::position("p"), at).await.unwrap();
+    }
+    let before = async |at| store.checkpoint_before(&flights(), at).await.unwrap().map(|seq| seq.0);
+    assert_eq!([before(NOW).await, before(NOW + 10).await, before(NOW + 11).await], [None, Some(1), Some(2)]);
+}
+
+#[tokio::test]
+async fn writing_is_timed_by_what_its_commit_waits_for() {
+    let World { store, .. } = &World::new(ON).await;
+    let total = |times: &thimble_store::Times| times.counts.iter().sum::<u64>();
+    let [before, soon] = store.write_times().try_into().unwrap();
+    store.grant("files", "example.org", NOW).await.unwrap();
+    let refused = store.grant("other", "example.org", NOW).await;
+    assert!(refused.is_err());
+    let [after, soon_after] = store.write_times().try_into().unwrap();
+    assert_eq!(total(&after.wait), total(&before.wait) + 2);
+    assert_eq!(total(&after.work), total(&before.work) + 1, "only what was committed");
+    assert!(after.work.sum_seconds > before.work.sum_seconds);
+    assert_eq!(soon, soon_after);
+}

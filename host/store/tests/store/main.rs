@@ -219,3 +219,20 @@ pub fn batch(seq: u64, epoch: Epoch, state: &str) -> SealedBatch {
         }],
     }
 }
+
+/// Claims the run that is to begin first, as an executor does; `None` where none waits.
+pub async fn claim_next(
+    store: &Store,
+    holder: &str,
+    ttl_ms: i64,
+    now_ms: i64,
+) -> Result<Option<thimble_store::RunRow>, thimble_store::StoreError> {
+    loop {
+        let waiting = store.waiting_runs(now_ms, 1).await?;
+        let Some(first) = waiting.first() else { return Ok(None) };
+        // Somebody else may have been faster.
+        if let Some(run) = store.begin_all(std::slice::from_ref(&first.id), holder, ttl_ms, now_ms).await?.pop() {
+            return Ok(Some(run));
+        }
+    }
+}

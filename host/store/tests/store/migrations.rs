@@ -50,7 +50,7 @@ async fn goes_on(kind: Kind) {
     assert_eq!(store.logs(&ended.id, 0, 9).await.unwrap()[0].line.message, "begun");
     assert_eq!(store.audit(9, None).await.unwrap()[0].action, "plugin.grant");
     // And it is worked on from there.
-    assert_eq!(store.claim_next("me", TTL, NOW).await.unwrap().unwrap().id.0, "01HF7YAT01");
+    assert_eq!(crate::claim_next(&store, "me", TTL, NOW).await.unwrap().unwrap().id.0, "01HF7YAT01");
     assert_eq!(store.acquire(&flights(), "me", TTL, NOW).await.unwrap(), Epoch(5));
     store.put_connection(&crate::connection("another"), None, NOW).await.unwrap();
     store.connection(&ConnectionId::new("another").unwrap()).await.unwrap();

@@ -130,7 +130,7 @@ async fn the_successor_need_not_wait_for_the_lease() {
     // Taken later than the run was heard of.
     let epoch = store.acquire(&flights(), "a", TTL, NOW + TTL / 2).await.unwrap();
     store.interrupt_expired(NOW + TTL).await.unwrap();
-    let next = store.claim_next("b", TTL, NOW + TTL).await.unwrap().unwrap();
+    let next = crate::claim_next(store, "b", TTL, NOW + TTL).await.unwrap().unwrap();
     assert_eq!(next.retry_of, Some(lost.id));
     let zombie = store.seal(&batch(1, epoch, "late"), &[], None, NOW + TTL).await;
     assert!(matches!(zombie, Err(StoreError::Fenced { .. })), "{zombie:?}");
@@ -143,7 +143,7 @@ async fn a_sync_that_ends_each_of_its_processes_is_not_passed_on_for_ever() {
     let store = &world.store;
     store.enqueue(&sync(), NOW).await.unwrap();
     let mut claims = 0;
-    while let Some(run) = store.claim_next("w", TTL, NOW + claims * TTL).await.unwrap() {
+    while let Some(run) = crate::claim_next(store, "w", TTL, NOW + claims * TTL).await.unwrap() {
         assert_eq!(store.interrupt_expired(NOW + (claims + 1) * TTL).await.unwrap()[0].id, run.id);
         claims += 1;
         assert!(claims < 20, "it goes on for ever");
@@ -176,7 +176,7 @@ async fn each_run_is_claimed_by_exactly_one() {
     }
     let claimed = together(&world, |n, store| async move {
         let mut mine = Vec::new();
-        while let Some(run) = store.claim_next(&format!("w{n}"), TTL, NOW + 1000).await.unwrap() {
+        while let Some(run) = crate::claim_next(&store, &format!("w{n}"), TTL, NOW + 1000).await.unwrap() {
             assert_eq!(run.holder, Some(format!("w{n}")));
             mine.push(run.id);
         }
@@ -339,7 +339,7 @@ async fn sweeping_releasing_and_renewing_at_once_never_fails() {
                 match n % 3 {
                     0 => drop(store.interrupt_expired(now).await?),
                     1 => drop(store.expire_holder(&format!("w{}", (n + 1) % TASKS), now).await?),
-                    _ => drop(store.claim_next(&format!("w{n}"), 1, now).await?),
+                    _ => drop(crate::claim_next(&store, &format!("w{n}"), 1, now).await?),
                 }
             }
             Ok(())

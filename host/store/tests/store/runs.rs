@@ -53,7 +53,7 @@ async fn of_fifty_workers_each_run_is_claimed_by_exactly_one() {
         let (store, barrier) = (handles[n % 2].clone(), barrier.clone());
         tasks.spawn(async move {
             barrier.wait().await;
-            store.claim_next(&format!("worker-{n}"), TTL, NOW).await.unwrap()
+            crate::claim_next(&store, &format!("worker-{n}"), TTL, NOW).await.unwrap()
         });
     }
     let mut claimed: Vec<_> = tasks.join_all().await.into_iter().flatten().map(|run| run.id).collect();
@@ -69,7 +69,7 @@ async fn a_run_goes_from_queued_to_running_to_its_end_and_stays_there() {
     assert_eq!((run.status, run.queued_at, run.request.clone()), (RunStatus::Queued, NOW, json!({"full": true})));
     assert!(matches!(store.heartbeat(&run.id, TTL, NOW).await, Err(StoreError::Conflict { .. })));
 
-    let claimed = store.claim_next("worker", TTL, NOW + 1).await.unwrap().unwrap();
+    let claimed = crate::claim_next(store, "worker", TTL, NOW + 1).await.unwrap().unwrap();
     assert_eq!((&claimed.id, claimed.status, claimed.started_at), (&run.id, RunStatus::Running, Some(NOW + 1)));
     assert!(matches!(store.begin(&run.id, "other", TTL, NOW).await, Err(StoreError::Conflict { .. })));
     store.progress(&run.id, &json!({"records": 7})).await.unwrap();
@@ -103,7 +103,7 @@ async fn cancelling_ends_a_queued_run_and_tells_a_running_one() {
     let World { store, .. } = &World::new(ON).await;
     let queued = store.enqueue(&check(), NOW).await.unwrap();
     assert_eq!(store.request_cancel(&queued.id, NOW + 1).await.unwrap().status, RunStatus::Cancelled);
-    assert!(store.claim_next("worker", TTL, NOW).await.unwrap().is_none());
+    assert!(crate::claim_next(store, "worker", TTL, NOW).await.unwrap().is_none());
 
     let running = store.start(&sync(), "worker", TTL, NOW).await.unwrap();
     let asked = store.request_cancel(&running.id, NOW + 1).await.unwrap();

@@ -97,3 +97,14 @@ fn only_templates_that_the_plugin_asks_for() {
     assert!(check_host("{{ url").is_err() && check_host("*").is_err());
     assert!(is_template("{{ url }}") && !is_template("example.com"));
 }
+
+#[test]
+fn what_no_run_could_use_cannot_be_granted() {
+    let asked = ["{{url}}".to_owned()];
+    for good in ["{{ url }}", "*.example.com:8443", "[::1]:80"] {
+        check_grant(good, &asked).unwrap();
+    }
+    for bad in ["{{ webhook }}", "{{ url", "*", "https://example.com", "a..b"] {
+        assert!(!check_grant(bad, &asked).unwrap_err().to_string().is_empty(), "{bad}");
+    }
+}
