@@ -10,7 +10,7 @@ use std::{
 
 use thimble_plugin::{
     LogSink, Permissions, Session,
-    egress::expand,
+    egress::{RunServices, TokenKeeper, expand},
     secrets::{Secrets, secret_fields},
 };
 use thimble_record::{Failure, envelope::Keys};
@@ -39,6 +39,7 @@ pub fn session(
     plugin: &PluginRow,
     grants: &[String],
     keys: &Keys,
+    keeper: Option<Arc<dyn TokenKeeper>>,
     log: Arc<dyn LogSink>,
 ) -> Result<Session, Failure> {
     let config = join_secrets(connection.config.clone(), &connection.secret_row(), keys, &connection.secrets)?;
@@ -48,5 +49,7 @@ pub fn session(
     let fields = secret_fields(&plugin.config_schema, &config);
     let grants = expand(grants, &permissions.hosts, &config).map_err(|error| error.failure())?;
     let (config, secrets) = Secrets::conceal(&config, &fields, &permissions.reads_secrets, &mut random);
-    Ok(Session { config, secrets, grants, log })
+    let row = connection.secret_row();
+    let services = RunServices::new(&format!("{}/{}/{}", row.workspace, row.kind, row.name), keeper);
+    Ok(Session { config, secrets, grants, log, services })
 }

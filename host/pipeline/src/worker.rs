@@ -20,6 +20,7 @@ use crate::{
     destinations::Destinations,
     events::{EventSink, RunEvent},
     failpoints,
+    keeper::Keeper,
     lease::{self, Lease},
     plan::{self, Chosen, Known, Planned},
     read::{ReadTask, Readers},
@@ -191,7 +192,9 @@ impl Worker {
         }
         let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session::session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
+        let keeper = Keeper::new(self.store.clone(), self.keys.clone(), connection.secret_row());
+        let log = Arc::new(EventLog(events));
+        let session = session::session(&connection, &plugin, &grants, &self.keys, Some(Arc::new(keeper)), log)?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }
