@@ -117,6 +117,11 @@ impl JwtOrder {
 }
 
 impl KeptJwts {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The token of an order: a kept one where it is good for a while, else a new one. `most` tokens are kept.
     pub(super) fn token(
         &self,
