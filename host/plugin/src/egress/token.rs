@@ -143,7 +143,7 @@ impl TokenOrder {
             let value: HeaderValue = value.parse().map_err(|_| "has a header whose value is none")?;
             request.headers_mut().insert(name, value);
         }
-        if let Some(kind) = content_type {
+        if let Some(kind) = content_type.as_ref().filter(|kind| !kind.is_empty()) {
             let kind: HeaderValue = kind.parse().map_err(|_| "has a content type that is none")?;
             request.headers_mut().insert(CONTENT_TYPE, kind);
         }
