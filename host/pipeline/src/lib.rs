@@ -14,6 +14,7 @@ mod conserve;
 mod destinations;
 mod events;
 pub mod failpoints;
+mod keeper;
 mod lease;
 mod part;
 mod plan;

@@ -10,7 +10,7 @@ use std::{
 
 use thimble_plugin::{
     Connector, LogLevel, LogSink, Permissions, Session,
-    egress::expand,
+    egress::{RunServices, TokenKeeper, expand},
     secrets::{Secrets, secret_fields},
 };
 use thimble_record::{ConnectionId, Failure, envelope::Keys};
@@ -18,6 +18,7 @@ use thimble_store::{ConnectionRow, PluginRow};
 
 use crate::{
     events::{EventSink, RunEvent},
+    keeper::Keeper,
     request::Backfill,
     secrets::join_secrets,
     worker::{Worker, failed},
@@ -86,7 +87,9 @@ impl Worker {
             None => self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?,
         };
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
+        let keeper = Keeper::new(self.store.clone(), self.keys.clone(), connection.secret_row());
+        let log = Arc::new(EventLog(events));
+        let session = session(&connection, &plugin, &grants, &self.keys, Some(Arc::new(keeper)), log)?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }
@@ -98,6 +101,7 @@ fn session(
     plugin: &PluginRow,
     grants: &[String],
     keys: &Keys,
+    keeper: Option<Arc<dyn TokenKeeper>>,
     log: Arc<dyn LogSink>,
 ) -> Result<Session, Failure> {
     let config = join_secrets(connection.config.clone(), &connection.secret_row(), keys, &connection.secrets)?;
@@ -107,5 +111,7 @@ fn session(
     let fields = secret_fields(&plugin.config_schema, &config);
     let grants = expand(grants, &permissions.hosts, &config).map_err(|error| error.failure())?;
     let (config, secrets) = Secrets::conceal(&config, &fields, &permissions.reads_secrets, &mut random);
-    Ok(Session { config, secrets, grants, log })
+    let row = connection.secret_row();
+    let services = RunServices::new(&format!("{}/{}/{}", row.workspace, row.kind, row.name), keeper);
+    Ok(Session { config, secrets, grants, log, services })
 }

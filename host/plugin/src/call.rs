@@ -16,7 +16,7 @@ use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use crate::{
     connector::{Session, Spec},
-    egress::{EgressError, EgressParts, Policy, PrivateNetworks, TlsRoots},
+    egress::{EgressError, EgressParts, Policy, PrivateNetworks, Shared, TlsRoots},
     engine::Runtime,
     error::{Call, PluginError},
     guest::{Guest, GuestParts},
@@ -39,6 +39,7 @@ struct CpuTimeUp;
 pub(crate) struct Network {
     pub(crate) private: PrivateNetworks,
     pub(crate) roots: TlsRoots,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A loaded plugin, as far as it does not depend on the API version.
@@ -154,12 +155,16 @@ impl Plugin {
         };
         let mut egress = EgressParts::new(policy, secrets.clone(), self.limits.egress.clone(), log.clone());
         egress.roots = self.network.roots.clone();
+        egress.shared = self.network.shared.clone();
+        egress.run = session.map(|session| session.services.clone()).unwrap_or_default();
+        egress.deadline = Some(tokio::time::Instant::now() + self.limits.budget(call).0);
         let guest = Guest::new(GuestParts {
             plugin,
             call,
             limits: self.limits.clone(),
             memory_mib: self.memory_mib(),
-            longest_secret: secrets.longest(),
+            // A token that is learned later may be spelt with three characters for each of its own.
+            longest_secret: secrets.longest().max(self.limits.egress.token_bytes.saturating_mul(3)),
             log,
             egress: egress.into(),
             reading,

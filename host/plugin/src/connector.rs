@@ -9,7 +9,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thimble_record::{Catalog, Failure, Rejected, ReplicationMethod, Stream};
 
-use crate::{egress::HostPattern, error::PluginError, log::LogSink, secrets::Secrets};
+use crate::{
+    egress::{HostPattern, RunServices},
+    error::PluginError,
+    log::LogSink,
+    secrets::Secrets,
+};
 
 /// One batch as the guest handed it over, not decoded.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Session {
     pub grants: Vec<HostPattern>,
     /// Where log lines of the guest go, after the rate limit and the scrubber.
     pub log: Arc<dyn LogSink>,
+    /// What the host does for the requests of all instances of the run.
+    pub services: RunServices,
 }
 
 /// What a connector says of itself. Same shape as the WIT's `spec`.

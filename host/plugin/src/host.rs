@@ -85,7 +85,7 @@ impl PluginHost {
         Ok(Self {
             runtime: Arc::new(runtime),
             engine_settings,
-            network: Network { private: allow_private_networks, roots: tls_roots },
+            network: Network { private: allow_private_networks, roots: tls_roots, shared: Arc::default() },
             folder,
             cache: Arc::new(cache),
             compiler,

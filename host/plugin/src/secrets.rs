@@ -3,7 +3,10 @@
 //! Owns the values for the time of a run. Must never print, log or serialize one: there is no Debug, no Display and
 //! no Serialize here, and the values leave only through [`Secrets::reveal`] into a request to a granted host.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use base64::{Engine, engine::general_purpose};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,11 +23,15 @@ const MASK: &str = "***";
 const SCRUBBED_BYTES: usize = 4;
 /// Shorter pieces of a value (a line, its base64) are not looked for either.
 const SCRUBBED_PIECE_BYTES: usize = 10;
+/// Values learned while the run goes on (tokens) that are scrubbed; the oldest ones, long run out, make room.
+const MAX_LEARNED: usize = 256;
 
-/// The secrets of one run. Cheap to clone.
+/// The secrets of one run. Cheap to clone; clones see what the others learn.
 #[derive(Clone, Default)]
 pub struct Secrets {
     inner: Arc<Inner>,
+    /// Holds for this clone alone.
+    lent: Option<Arc<Lent>>,
 }
 
 #[derive(Default)]
@@ -34,11 +41,35 @@ struct Inner {
     /// Every spelling to hide.
     needles: Vec<SecretString>,
     longest: usize,
+    learned: RwLock<VecDeque<Learned>>,
 }
 
 struct Entry {
     setting: String,
+    value: RwLock<SecretString>,
+}
+
+/// A value that no setting holds, with every spelling to hide.
+struct Learned {
     value: SecretString,
+    needles: Vec<SecretString>,
+}
+
+/// A value that stands behind a placeholder for the time of one request.
+struct Lent {
+    placeholder: String,
+    entry: Entry,
+    before: Option<Arc<Lent>>,
+}
+
+impl Entry {
+    fn new(setting: String, value: SecretString) -> Self {
+        Self { setting, value: RwLock::new(value) }
+    }
+
+    fn value(&self) -> SecretString {
+        self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// How a value is spelt where it is put in.
@@ -76,23 +107,63 @@ impl Secrets {
         inner.needles.sort_by_key(|needle| std::cmp::Reverse(needle.expose_secret().len()));
         inner.needles.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
         inner.longest = inner.needles.first().map_or(0, |needle| needle.expose_secret().len());
-        (concealed, Self { inner: Arc::new(inner) })
+        (concealed, Self { inner: Arc::new(inner), lent: None })
     }
 
     /// Whether nothing would ever be put in.
     pub fn is_empty(&self) -> bool {
-        self.inner.entries.is_empty()
+        self.inner.entries.is_empty() && self.lent.is_none()
     }
 
     /// Length in bytes of the longest spelling that [`Self::scrub`] looks for.
     pub fn longest(&self) -> usize {
-        self.inner.longest
+        let learned = self.inner.learned.read().unwrap_or_else(PoisonError::into_inner);
+        let needles = learned.iter().flat_map(|learned| &learned.needles);
+        needles.map(|needle| needle.expose_secret().len()).fold(self.inner.longest, usize::max)
+    }
+
+    /// Has a value scrubbed from now on that no setting holds, such as a token.
+    pub fn hide(&self, value: &str) {
+        let mut learned = self.inner.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if learned.iter().any(|known| known.value.expose_secret() == value) {
+            return;
+        }
+        while learned.len() >= MAX_LEARNED {
+            learned.pop_front();
+        }
+        let needles = spellings(value).into_iter().map(SecretString::from).collect();
+        learned.push_back(Learned { value: value.into(), needles });
+    }
+
+    /// Gives a setting another value from now on. False where the setting has no placeholder.
+    pub fn renew(&self, setting: &str, value: &SecretString) -> bool {
+        let Some(entry) = self.entry_of(setting) else { return false };
+        self.hide(value.expose_secret());
+        *entry.value.write().unwrap_or_else(PoisonError::into_inner) = value.clone();
+        true
+    }
+
+    /// The present value of a setting that has a placeholder.
+    pub(crate) fn value_of(&self, setting: &str) -> Option<SecretString> {
+        self.entry_of(setting).map(Entry::value)
+    }
+
+    fn entry_of(&self, setting: &str) -> Option<&Entry> {
+        self.inner.entries.values().find(|entry| entry.setting == setting)
+    }
+
+    /// The same secrets and one more, behind a placeholder of the guest's choice.
+    pub(crate) fn lend(&self, placeholder: &str, what: &str, value: SecretString) -> Self {
+        let entry = Entry::new(what.to_owned(), value);
+        let lent = Lent { placeholder: placeholder.to_owned(), entry, before: self.lent.clone() };
+        Self { inner: self.inner.clone(), lent: Some(Arc::new(lent)) }
     }
 
     /// `text` with every known secret value, also percent-encoded, JSON-escaped or inside base64, as `***`.
     pub fn scrub(&self, text: &str) -> String {
         let mut found: Vec<(usize, usize)> = Vec::new();
-        for needle in &self.inner.needles {
+        let learned = self.inner.learned.read().unwrap_or_else(PoisonError::into_inner);
+        for needle in self.inner.needles.iter().chain(learned.iter().flat_map(|learned| &learned.needles)) {
             let needle = needle.expose_secret();
             let mut from = 0;
             while let Some(at) = text[from..].find(needle) {
@@ -122,11 +193,25 @@ impl Secrets {
     /// `text` with placeholders replaced by their values; `None` where it holds none. One pass: a value that looks
     /// like a placeholder is not replaced again.
     pub(crate) fn reveal(&self, text: &[u8], form: Form) -> Option<Vec<u8>> {
+        self.replace(text, |entry, revealed| spell(entry.value().expose_secret(), form, revealed))
+    }
+
+    /// `text` with placeholders replaced by their values, but by their names where the setting is one of `named`. What
+    /// is made of it stays the same while those settings change.
+    pub(crate) fn reveal_but(&self, text: &[u8], named: &[&str]) -> Vec<u8> {
+        let revealed = self.replace(text, |entry, revealed| match named.contains(&entry.setting.as_str()) {
+            true => revealed.extend_from_slice(entry.setting.as_bytes()),
+            false => revealed.extend_from_slice(entry.value().expose_secret().as_bytes()),
+        });
+        revealed.unwrap_or_else(|| text.to_vec())
+    }
+
+    fn replace(&self, text: &[u8], put: impl Fn(&Entry, &mut Vec<u8>)) -> Option<Vec<u8>> {
         let mut revealed = Vec::new();
         let mut done = 0;
         for (start, entry) in self.placeholders(text) {
             revealed.extend_from_slice(&text[done..start]);
-            spell(entry.value.expose_secret(), form, &mut revealed);
+            put(entry, &mut revealed);
             done = start + PLACEHOLDER_BYTES;
         }
         if done == 0 {
@@ -141,6 +226,17 @@ impl Secrets {
         self.placeholders(text).next().map(|(_, entry)| entry.setting.as_str())
     }
 
+    fn entry(&self, placeholder: &str) -> Option<&Entry> {
+        let mut lent = self.lent.as_deref();
+        while let Some(one) = lent {
+            if one.placeholder == placeholder {
+                return Some(&one.entry);
+            }
+            lent = one.before.as_deref();
+        }
+        self.inner.entries.get(placeholder)
+    }
+
     fn placeholders<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (usize, &'a Entry)> {
         let mut from = 0;
         let known = !self.is_empty();
@@ -150,7 +246,7 @@ impl Secrets {
                 let entry = text
                     .get(at..at + PLACEHOLDER_BYTES)
                     .and_then(|found| std::str::from_utf8(found).ok())
-                    .and_then(|found| self.inner.entries.get(found));
+                    .and_then(|found| self.entry(found));
                 match entry {
                     Some(entry) => {
                         from = at + PLACEHOLDER_BYTES;
@@ -162,6 +258,13 @@ impl Secrets {
             None
         })
     }
+}
+
+/// Whether `text` is spelt as placeholders are.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let digits = text.strip_prefix(PLACEHOLDER_PREFIX);
+    digits.is_some_and(|digits| digits.len() == PLACEHOLDER_DIGITS && digits.bytes().all(digit))
 }
 
 /// Random bytes of the operating system, for [`Secrets::conceal`].
@@ -270,7 +373,7 @@ impl Concealer<'_> {
         }
         let placeholder = format!("{PLACEHOLDER_PREFIX}{}", hex::encode((self.rng)()));
         *leaf = Value::from(placeholder.clone());
-        let entry = Entry { setting: path.join("."), value: SecretString::from(value) };
+        let entry = Entry::new(path.join("."), SecretString::from(value));
         self.inner.entries.insert(placeholder, entry);
     }
 }
@@ -510,6 +613,28 @@ mod tests {
         assert_eq!(secrets.scrub("x abcdefghi y abc"), "x *** y abc");
         assert_eq!(secrets.scrub("nothing here"), "nothing here");
         assert_eq!(Secrets::default().scrub("abcdef"), "abcdef");
+    }
+
+    #[test]
+    fn what_a_run_learns_is_scrubbed_and_put_in_by_all_clones() {
+        let (config, secrets) =
+            Secrets::conceal(&json!({ "a": { "b": "first-value" } }), &names(&["a.b"]), &[], &mut counting());
+        let placeholder = config["a"]["b"].as_str().unwrap();
+        let clone = secrets.clone();
+        assert!(secrets.renew("a.b", &"second-value".into()) && !secrets.renew("a.c", &"x".into()));
+        assert_eq!(clone.reveal(placeholder.as_bytes(), Form::Raw).unwrap(), b"second-value");
+        assert_eq!(clone.scrub("first-value second-value token-1"), "*** *** token-1");
+        secrets.hide("token-1");
+        assert_eq!(clone.scrub("token-1"), "***");
+        let own = format!("{PLACEHOLDER_PREFIX}{}", "ab".repeat(16));
+        let lent = secrets.lend(&own, "the token", "token-1".into());
+        let text = format!("{own} {placeholder}");
+        assert_eq!(lent.reveal(text.as_bytes(), Form::Raw).unwrap(), b"token-1 second-value");
+        assert_eq!(lent.reveal_but(text.as_bytes(), &["a.b"]), b"token-1 a.b");
+        assert!(clone.reveal(own.as_bytes(), Form::Raw).is_none());
+        // The oldest ones make room.
+        (0..MAX_LEARNED).for_each(|n| secrets.hide(&format!("other-{n}")));
+        assert_eq!(secrets.scrub("token-1 other-0"), "token-1 ***");
     }
 
     #[test]

@@ -182,14 +182,9 @@ impl WasiHttpHooks for HttpHooks {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let (egress, denial) = (self.egress.clone(), self.denial.clone());
         Box::new(async move {
-            let sending = egress.send(request);
             // The guest may ask for less patience than the host has, never for more.
-            let sent = match options.and_then(|options| options.first_byte_timeout) {
-                Some(patience) => {
-                    tokio::time::timeout(patience, sending).await.map_err(|_| HttpError::HttpResponseTimeout)?
-                }
-                None => sending.await,
-            };
+            let patience = options.and_then(|options| options.first_byte_timeout);
+            let sent = egress.send_within(request, patience).await;
             denial.note(sent.as_ref().err());
             let answer = sent.map_err(HttpError::from)?.map(|body| body.map_err(HttpError::from).boxed_unsync());
             let after: Box<dyn Future<Output = Result<(), HttpError>> + Send> = Box::new(async { Ok(()) });

@@ -51,15 +51,44 @@ impl Store {
         Ok(rows.into_iter().map(row).collect())
     }
 
+    /// The sealed secrets of one row; `None` where it has none or is gone.
+    pub async fn sealed_row(&self, row: &SecretRow) -> Result<Option<SealedRow>, StoreError> {
+        let Some((_, table, name)) = TABLES.iter().find(|(known, _, _)| *known == row.kind) else { return Ok(None) };
+        let sealed: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select secrets from {table} where {name} = $1 and workspace = $2 and length(secrets) > 0"
+        )))
+        .bind(row.name.as_str())
+        .bind(row.workspace.as_str())
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(sealed.map(|sealed| SealedRow { row: row.clone(), sealed: SealedSecrets(sealed) }))
+    }
+
     /// Replaces the sealed secrets of a row by others of the same content; its version stays. False where the row
     /// was changed or removed meanwhile.
     pub async fn replace_sealed(&self, old: &SealedRow, new: &SealedSecrets) -> Result<bool, StoreError> {
+        self.exchange_sealed(old, new, "").await
+    }
+
+    /// Replaces the sealed secrets of a source or a connection by others of another content, which is a change of the
+    /// row: it counts, so that nobody writes back what he read before. False where the row was changed or removed
+    /// meanwhile.
+    pub async fn renew_sealed(&self, old: &SealedRow, new: &SealedSecrets) -> Result<bool, StoreError> {
+        self.exchange_sealed(old, new, ", version = version + 1").await
+    }
+
+    async fn exchange_sealed(
+        &self,
+        old: &SealedRow,
+        new: &SealedSecrets,
+        beside: &'static str,
+    ) -> Result<bool, StoreError> {
         let Some((_, table, name)) = TABLES.iter().find(|(kind, _, _)| *kind == old.row.kind) else {
             return Ok(false);
         };
         let mut tx = self.write().await?;
         let done = sqlx::query(AssertSqlSafe(format!(
-            "update {table} set secrets = $1 where {name} = $2 and workspace = $3 and secrets = $4"
+            "update {table} set secrets = $1{beside} where {name} = $2 and workspace = $3 and secrets = $4"
         )))
         .bind(new.0.as_slice())
         .bind(old.row.name.as_str())

@@ -24,6 +24,9 @@ use tokio::{
 
 use super::{error::EgressError, limits::EgressLimits, pattern::Target};
 
+/// Frames of an answer that lies in memory are this long.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Any error of a guest's body.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The body of a guest's request, whatever it is made of.
@@ -147,28 +150,58 @@ impl Body for RequestBody {
     }
 }
 
-/// Takes a whole body into memory, or as much of it as shows that it is longer than `most`.
-pub(super) async fn hold(
-    mut body: GuestBody,
-    most: usize,
-    host: &str,
-    activity: &Activity,
-) -> Result<(Bytes, Option<GuestBody>), EgressError> {
-    let mut held = BytesMut::new();
-    while held.len() <= most {
-        let Some(frame) = body.frame().await else { return Ok((held.freeze(), None)) };
-        activity.touch();
-        if let Ok(data) = frame.map_err(|error| request_body_failed(host, &error))?.into_data() {
-            held.extend_from_slice(&data);
+/// The body of a guest's request, as far as it is known.
+pub(super) enum Payload {
+    /// In memory from its first byte to its last.
+    Whole(Bytes),
+    /// What was taken from it, and the rest.
+    Begun(Option<Bytes>, GuestBody),
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+impl Payload {
+    pub(super) fn new(body: GuestBody) -> Self {
+        if body.is_end_stream() { Self::default() } else { Self::Begun(None, body) }
+    }
+
+    /// Its length, where that can be told.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Begun(None, body) => body.size_hint().exact(),
+            Self::Begun(Some(_), _) => None,
         }
     }
-    Ok((held.freeze(), Some(body)))
+
+    /// Takes all of it into memory, or as much as shows that it is longer than `most`.
+    pub(super) async fn hold(self, most: usize, host: &str, activity: &Activity) -> Result<Self, EgressError> {
+        let (first, mut rest) = match self {
+            Self::Begun(first, rest) => (first, rest),
+            whole @ Self::Whole(_) => return Ok(whole),
+        };
+        let mut held = BytesMut::from(first.unwrap_or_default());
+        while held.len() <= most {
+            let Some(frame) = rest.frame().await else { return Ok(Self::Whole(held.freeze())) };
+            activity.touch();
+            if let Ok(data) = frame.map_err(|error| request_body_failed(host, &error))?.into_data() {
+                held.extend_from_slice(&data);
+            }
+        }
+        Ok(Self::Begun(Some(held.freeze()), rest))
+    }
 }
 
 /// The body of an answer. Ends with an error where it is longer than the limit, or silent for too long while somebody
 /// waits for it.
 pub struct ResponseBody {
-    incoming: Incoming,
+    /// What was read before anybody asked for it; comes first.
+    ready: Bytes,
+    incoming: Option<Incoming>,
     host: String,
     left: u64,
     limits: Arc<EgressLimits>,
@@ -187,16 +220,27 @@ impl ResponseBody {
         limits: Arc<EgressLimits>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
+        Self { incoming: Some(incoming), permit: Some(permit), ..Self::held(Bytes::new(), target, limits) }
+    }
+
+    /// One that lies in memory.
+    pub(super) fn held(ready: Bytes, target: &Target, limits: Arc<EgressLimits>) -> Self {
         Self {
-            incoming,
+            ready,
+            incoming: None,
             host: target.to_string(),
             left: limits.response_bytes,
             limits,
             idle: None,
             waiting: false,
             ended: false,
-            permit: Some(permit),
+            permit: None,
         }
+    }
+
+    /// Puts back what was read of it.
+    pub(super) fn unread(&mut self, ready: Bytes) {
+        self.ready = ready;
     }
 
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<EgressError> {
@@ -256,10 +300,14 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EgressError>>> {
         let this = &mut *self;
-        if this.ended {
-            return Poll::Ready(None);
+        if !this.ready.is_empty() {
+            let piece = this.ready.split_to(this.ready.len().min(PIECE_BYTES));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
+        let Some(incoming) = this.incoming.as_mut().filter(|_| !this.ended) else {
+            return Poll::Ready(None);
+        };
+        let polled = match Pin::new(incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => Some(this.count(frame)),
             Poll::Ready(Some(Err(error))) => Some(Err(super::http::broken(&this.host, error))),
             Poll::Ready(None) => None,
@@ -276,10 +324,17 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.ready.is_empty() && (self.ended || self.incoming.as_ref().is_none_or(Body::is_end_stream))
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ready = self.ready.len() as u64;
+        let rest = self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ready));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(ready)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }

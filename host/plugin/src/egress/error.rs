@@ -65,6 +65,19 @@ pub enum EgressError {
     Secret { setting: String, reason: &'static str },
     #[error("the request to {host} cannot be signed: {reason}")]
     Signing { host: String, reason: String },
+
+    // Services of the host.
+    #[error("the request to {host} has an order that cannot be carried out: the header {header} {reason}")]
+    Order { host: String, header: &'static str, reason: String },
+    #[error("the JSON Web Token for {host} cannot be made: {reason}")]
+    Jwt { host: String, reason: String },
+    #[error("there is no access token from {host}: {reason}")]
+    Token { host: String, reason: String, kind: ErrorKind },
+    #[error(
+        "{host} must not be asked for another {} s because of its rate limits, longer than may be waited for now",
+        milliseconds.div_ceil(1_000)
+    )]
+    Paced { host: String, milliseconds: u64 },
 }
 
 fn remedy(range: Range, address: &IpAddr, port: u16, plugin: &str) -> String {
@@ -97,20 +110,27 @@ impl EgressError {
             | Self::BadTemplate { .. }
             | Self::BadSetting { .. }
             | Self::Certificate { .. }
+            | Self::Jwt { .. }
             | Self::Secret { .. } => ErrorKind::Config,
             Self::Timeout { .. }
             | Self::Resolve { .. }
             | Self::NoAddress { .. }
             | Self::Connect { .. }
             | Self::Tls { .. }
+            | Self::Paced { .. }
             | Self::Broken { .. } => ErrorKind::Transient,
-            Self::RequestBody { .. } | Self::Signing { .. } => ErrorKind::System,
+            Self::RequestBody { .. } | Self::Signing { .. } | Self::Order { .. } => ErrorKind::System,
+            Self::Token { kind, .. } => *kind,
         }
     }
 
     /// The same as it is stored and decided upon.
     pub fn failure(&self) -> Failure {
-        Failure::new(self.kind(), self.to_string())
+        let retry_after_ms = match self {
+            Self::Paced { milliseconds, .. } => Some(*milliseconds),
+            _ => None,
+        };
+        Failure { retry_after_ms, ..Failure::new(self.kind(), self.to_string()) }
     }
 
     /// The host that a denial is about: canonical, or as it was asked for where it is none.

@@ -10,23 +10,31 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_LENGTH, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::{
-    body::{Activity, GuestBody, RequestBody, ResponseBody, hold, request_too_large, response_too_large},
+    Clock,
+    body::{Activity, Payload, RequestBody, ResponseBody, request_too_large, response_too_large},
     connect::Connector,
     dial::Dialer,
     error::EgressError,
+    kept::Key,
     limits::EgressLimits,
+    pace::{self, Lane, PacePolicy},
     pattern::Target,
-    prepare::{self, Prepared},
+    prepare::{self, Admitted, Prepared},
+    shared::{RunServices, Shared},
+    signing::SignOrder,
     tls::TlsClient,
 };
 use crate::secrets::Secrets;
@@ -42,12 +50,46 @@ pub(super) struct HttpClient {
     client: RwLock<HyperClient>,
     connector: Connector,
     requests: Arc<Semaphore>,
-    limits: Arc<EgressLimits>,
-    secrets: Secrets,
+    /// For requests of the host's own, which guests' requests wait for.
+    token_requests: Arc<Semaphore>,
+    pub(super) limits: Arc<EgressLimits>,
+    pub(super) secrets: Secrets,
+    pub(super) shared: Arc<Shared>,
+    pub(super) run: RunServices,
+    pub(super) clock: Clock,
+    deadline: Option<Instant>,
+}
+
+/// What an HTTP client has beside its way out.
+pub(super) struct HttpParts {
+    pub(super) secrets: Secrets,
+    pub(super) shared: Arc<Shared>,
+    pub(super) run: RunServices,
+    pub(super) clock: Clock,
+    /// When the call of the guest ends.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What goes into one request, and what it waits for.
+#[derive(Default)]
+pub(super) struct Means<'a> {
+    pub(super) secrets: Secrets,
+    pub(super) placed: Vec<(HeaderName, HeaderValue)>,
+    pub(super) sign: Option<&'a SignOrder>,
+    pub(super) pace: &'a [PacePolicy],
+    /// Of the token that the host put in; else the headers tell.
+    pub(super) credential: Option<Key>,
+    /// Whether the body is wanted in memory, to be sent again.
+    pub(super) hold: bool,
+    /// How long the guest waits for the answer, where that is less than the host does.
+    pub(super) patience: Option<Duration>,
+    /// Whether the host asks for itself.
+    pub(super) own: bool,
 }
 
 impl HttpClient {
-    pub(super) fn new(dialer: Dialer, tls: TlsClient, secrets: Secrets) -> Self {
+    pub(super) fn new(dialer: Dialer, tls: TlsClient, parts: HttpParts) -> Self {
+        let HttpParts { secrets, shared, run, clock, deadline } = parts;
         let limits = dialer.limits.clone();
         let open = Arc::new(Semaphore::new(limits.connections.max(limits.requests)));
         let connector = Connector { dialer, tls, open };
@@ -55,29 +97,72 @@ impl HttpClient {
             client: RwLock::new(build(&connector, &limits)),
             connector,
             requests: Arc::new(Semaphore::new(limits.requests)),
+            token_requests: Arc::new(Semaphore::new(limits.requests)),
             limits,
             secrets,
+            shared,
+            run,
+            clock,
+            deadline,
         }
     }
 
-    /// Sends a request and waits for the headers of its answer.
-    pub(super) async fn send(
-        &self,
-        request: Request<GuestBody>,
-        at: DateTime<Utc>,
-    ) -> Result<Response<ResponseBody>, EgressError> {
-        let policy = &self.connector.dialer.policy;
-        let prepared = prepare::prepare(request, policy, &self.limits, &self.secrets)?;
-        let target = prepared.target.clone();
-        let permit = self.permit(&target).await?;
-        let activity = Activity::new();
-        let request = self.outgoing(prepared, at, &activity).await?;
-        let answer = self.answer(self.client().request(request), &target, &activity).await?;
-        self.incoming(answer, &target, permit)
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        (self.clock)().into()
     }
 
-    async fn permit(&self, target: &Target) -> Result<OwnedSemaphorePermit, EgressError> {
-        let waiting = self.requests.clone().acquire_owned();
+    pub(super) fn admit(&self, parts: &Parts) -> Result<Admitted, EgressError> {
+        prepare::admit(parts, &self.connector.dialer.policy, &self.limits)
+    }
+
+    /// Sends one request in its turn and waits for the headers of its answer.
+    pub(super) async fn once(
+        &self,
+        admitted: &Admitted,
+        parts: Parts,
+        payload: &mut Payload,
+        means: &Means<'_>,
+    ) -> Result<Response<ResponseBody>, EgressError> {
+        let target = &admitted.target;
+        let mut prepared = prepare::prepare(parts, admitted, &means.secrets)?;
+        let credential = pace::credential(&prepared.parts.headers, &self.run.owner);
+        let credential = means.credential.unwrap_or(credential);
+        for (name, value) in &means.placed {
+            prepared.parts.headers.insert(name, value.clone());
+        }
+        let lane = Lane { target, credential, policies: means.pace, deadline: self.deadline };
+        self.shared.pace.wait(&lane, &self.limits).await?;
+        // Whoever waits for its turn has not begun to wait for the answer.
+        let asking = self.ask(target, prepared, payload, means);
+        let answer = match means.patience {
+            Some(patience) => tokio::time::timeout(patience, asking).await.map_err(|_| EgressError::Timeout {
+                host: target.to_string(),
+                what: "its answer's headers",
+                limit: "header_timeout_ms",
+                milliseconds: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            })?,
+            None => asking.await,
+        }?;
+        self.shared.pace.note(&lane, answer.status(), answer.headers(), self.now(), &self.limits);
+        Ok(answer)
+    }
+
+    async fn ask(
+        &self,
+        target: &Target,
+        prepared: Prepared,
+        payload: &mut Payload,
+        means: &Means<'_>,
+    ) -> Result<Response<ResponseBody>, EgressError> {
+        let permit = self.permit(target, if means.own { &self.token_requests } else { &self.requests }).await?;
+        let activity = Activity::new();
+        let request = self.outgoing(prepared, target, payload, means, &activity).await?;
+        let answer = self.answer(self.client().request(request), target, &activity).await?;
+        self.incoming(answer, target, permit)
+    }
+
+    async fn permit(&self, target: &Target, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, EgressError> {
+        let waiting = of.clone().acquire_owned();
         match tokio::time::timeout(self.limits.connect_timeout(), waiting).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(EgressError::Limit {
@@ -103,51 +188,60 @@ impl HttpClient {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Holds the body where secrets or a signature need it, puts secrets in, signs.
+    /// Holds the body where secrets, a signature or a second try need it, puts secrets in, signs.
     async fn outgoing(
         &self,
-        prepared: Prepared<GuestBody>,
-        at: DateTime<Utc>,
+        prepared: Prepared,
+        target: &Target,
+        payload: &mut Payload,
+        means: &Means<'_>,
         activity: &Activity,
     ) -> Result<Request<RequestBody>, EgressError> {
-        let Prepared { mut parts, body, target, sign, body_form } = prepared;
+        let Prepared { mut parts, body_form } = prepared;
         let host = target.to_string();
-        let declared = prepare::declared_length(&parts.headers).or_else(|| body.size_hint().exact());
+        let declared = prepare::declared_length(&parts.headers).or_else(|| payload.length());
         if declared.is_some_and(|declared| declared > self.limits.request_bytes) {
             return Err(request_too_large(&host, self.limits.request_bytes));
         }
         let most = self.limits.held_body_bytes;
         let fits = declared.is_none_or(|declared| declared <= most as u64);
-        let wanted = fits && (sign.is_some() || !self.secrets.is_empty());
-        let (held, rest) = if body.is_end_stream() {
-            (Some(Bytes::new()), None)
-        } else if wanted {
-            let holding = hold(body, most, &host, activity);
-            let (held, rest) = self.while_active(holding, &target, activity, "its own body").await??;
-            (Some(held), rest)
-        } else {
-            (None, Some(body))
-        };
-        let body = match (held, rest) {
-            (held, Some(rest)) => {
-                if let Some(sign) = &sign {
-                    sign.sign(&mut parts, None, &target, at)?;
+        if fits && (means.hold || means.sign.is_some() || !means.secrets.is_empty()) {
+            self.hold(payload, most, target, activity).await?;
+        }
+        let body = match std::mem::take(payload) {
+            Payload::Begun(first, rest) => {
+                if let Some(sign) = means.sign {
+                    sign.sign(&mut parts, None, target, self.now())?;
                 }
-                RequestBody::streaming(held, rest, &target, &self.limits, activity.clone())
+                RequestBody::streaming(first, rest, target, &self.limits, activity.clone())
             }
-            (held, None) => {
-                let held = held.unwrap_or_default();
-                let held = self.secrets.reveal(&held, body_form).map_or(held, Bytes::from);
+            Payload::Whole(held) => {
+                *payload = Payload::Whole(held.clone());
+                let held = means.secrets.reveal(&held, body_form).map_or(held, Bytes::from);
                 // The client states the length, which may have changed.
                 parts.headers.remove(CONTENT_LENGTH);
-                if let Some(sign) = &sign {
-                    sign.sign(&mut parts, Some(&held), &target, at)?;
+                if let Some(sign) = means.sign {
+                    sign.sign(&mut parts, Some(&held), target, self.now())?;
                 }
                 RequestBody::held(held)
             }
         };
         activity.touch();
         Ok(Request::from_parts(parts, body))
+    }
+
+    /// Takes a body into memory, up to `most` bytes, for as long as it arrives.
+    pub(super) async fn hold(
+        &self,
+        payload: &mut Payload,
+        most: usize,
+        target: &Target,
+        activity: &Activity,
+    ) -> Result<(), EgressError> {
+        let host = target.to_string();
+        let holding = std::mem::take(payload).hold(most, &host, activity);
+        *payload = self.while_active(holding, target, activity, "its own body").await??;
+        Ok(())
     }
 
     async fn answer(

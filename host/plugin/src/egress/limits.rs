@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-/// Limits of the traffic of one instance. Absent fields take their defaults; unknown ones are errors.
+/// Limits of the traffic of one instance, and of what instances share. Absent fields take their defaults; unknown ones are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EgressLimits {
@@ -48,6 +48,28 @@ pub struct EgressLimits {
     /// Request bodies up to this size are held to put secrets in and to sign; longer ones stream as they are.
     /// Default 1 MiB.
     pub held_body_bytes: usize,
+    /// Milliseconds that a request for an access token may take, with its answer. Default 30,000.
+    pub token_timeout_ms: u64,
+    /// Answer to a request for an access token. Default 256 KiB.
+    pub token_answer_bytes: usize,
+    /// One access token. Default 16 KiB.
+    pub token_bytes: usize,
+    /// Access tokens and JSON Web Tokens kept by the process, of each kind. Default 10,000.
+    pub kept_tokens: usize,
+    /// Pacing policies of one request. Default 16.
+    pub pace_policies: usize,
+    /// Milliseconds that a request waits for its turn at most, whatever the source asked for. Default 3,600,000.
+    pub pace_wait_ms: u64,
+    /// Hosts and pacing policies whose turns the process remembers, of each kind. Default 10,000.
+    pub paces: usize,
+    /// Body of a request that is answered from the cache of its run. Default 64 KiB.
+    pub cached_request_bytes: usize,
+    /// One answer in the cache of a run. Default 8 MiB.
+    pub cached_answer_bytes: usize,
+    /// All answers in the cache of a run. Default 64 MiB.
+    pub cached_bytes: usize,
+    /// Answers in the cache of a run, by number. Default 10,000.
+    pub cached_answers: usize,
 }
 
 impl Default for EgressLimits {
@@ -70,6 +92,17 @@ impl Default for EgressLimits {
             net_read_bytes: 64 * GIB,
             net_write_bytes: GIB,
             held_body_bytes: 1024 * 1024,
+            token_timeout_ms: 30_000,
+            token_answer_bytes: 256 * 1024,
+            token_bytes: 16 * 1024,
+            kept_tokens: 10_000,
+            pace_policies: 16,
+            pace_wait_ms: 3_600_000,
+            paces: 10_000,
+            cached_request_bytes: 64 * 1024,
+            cached_answer_bytes: 8 * 1024 * 1024,
+            cached_bytes: 64 * 1024 * 1024,
+            cached_answers: 10_000,
         }
     }
 }
@@ -89,6 +122,10 @@ impl EgressLimits {
 
     pub(crate) fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    pub(crate) fn token_timeout(&self) -> Duration {
+        Duration::from_millis(self.token_timeout_ms)
     }
 
     pub(crate) fn net_idle_timeout(&self) -> Duration {

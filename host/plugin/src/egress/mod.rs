@@ -5,31 +5,44 @@
 //! a name again after its addresses were checked.
 
 mod address;
+mod answers;
 mod body;
 mod connect;
 mod dial;
 mod error;
 mod http;
+mod jws;
+mod jwt;
+mod kept;
 mod limits;
 mod net;
+mod orders;
+mod pace;
 mod pattern;
 mod policy;
 mod prepare;
+mod services;
+mod shared;
 mod signing;
 mod sigv4;
 mod template;
 mod tls;
+mod token;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 pub use address::Range;
 pub use body::{BoxError, ResponseBody};
@@ -39,10 +52,15 @@ pub use limits::EgressLimits;
 pub use net::NetStream;
 pub use pattern::{HostName, HostPattern, Origin, Target};
 pub use policy::{Policy, PrivateNetwork, PrivateNetworks};
+pub use shared::{RunServices, Shared, TokenKeeper};
 pub use template::{check_grant, check_host, expand, is_template};
 pub use tls::TlsRoots;
 
-use self::{dial::Dialer, http::HttpClient, tls::TlsClient};
+use self::{
+    dial::Dialer,
+    http::{HttpClient, HttpParts},
+    tls::TlsClient,
+};
 use crate::{
     log::{LogLevel, LogSink},
     secrets::Secrets,
@@ -61,6 +79,12 @@ pub struct EgressParts {
     pub roots: TlsRoots,
     pub resolver: Arc<dyn Resolver>,
     pub clock: Clock,
+    /// Of the process.
+    pub shared: Arc<Shared>,
+    /// Of the run.
+    pub run: RunServices,
+    /// When the call of the guest ends: nothing waits for a turn that comes later.
+    pub deadline: Option<Instant>,
 }
 
 impl EgressParts {
@@ -74,6 +98,9 @@ impl EgressParts {
             roots: TlsRoots::default(),
             resolver: Arc::new(SystemResolver),
             clock: Arc::new(SystemTime::now),
+            shared: Arc::default(),
+            run: RunServices::default(),
+            deadline: None,
         }
     }
 }
@@ -85,24 +112,24 @@ pub struct Egress {
 }
 
 struct Inner {
-    http: HttpClient,
+    http: Arc<HttpClient>,
     dialer: Dialer,
     tls: TlsClient,
     streams: Arc<Semaphore>,
     limits: Arc<EgressLimits>,
     log: Arc<dyn LogSink>,
-    clock: Clock,
 }
 
 impl From<EgressParts> for Egress {
     fn from(parts: EgressParts) -> Self {
-        let EgressParts { policy, secrets, limits, log, roots, resolver, clock } = parts;
+        let EgressParts { policy, secrets, limits, log, roots, resolver, clock, shared, run, deadline } = parts;
         let limits = Arc::new(limits);
         let dialer = Dialer::new(policy, resolver, limits.clone());
         let tls = TlsClient::new(roots, limits.clone());
-        let http = HttpClient::new(dialer.clone(), tls.clone(), secrets);
+        let parts = HttpParts { secrets, shared, run, clock, deadline };
+        let http = Arc::new(HttpClient::new(dialer.clone(), tls.clone(), parts));
         let streams = Arc::new(Semaphore::new(limits.net_connections));
-        Self { inner: Arc::new(Inner { http, dialer, tls, streams, limits, log, clock }) }
+        Self { inner: Arc::new(Inner { http, dialer, tls, streams, limits, log }) }
     }
 }
 
@@ -122,9 +149,21 @@ impl Egress {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        self.send_within(request, None).await
+    }
+
+    /// [`Self::send`], waiting for the answer no longer than `patience`. Waiting for a turn does not count.
+    pub async fn send_within<B>(
+        &self,
+        request: Request<B>,
+        patience: Option<Duration>,
+    ) -> Result<Response<ResponseBody>, EgressError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        let at = (self.inner.clock)().into();
-        self.audited(self.inner.http.send(request, at).await)
+        self.audited(self.inner.http.send(request, patience).await)
     }
 
     /// Opens a raw connection.

@@ -4,7 +4,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -13,14 +13,11 @@ use http::{
 use super::{
     error::EgressError,
     limits::EgressLimits,
+    orders,
     pattern::{Target, shown},
     policy::Policy,
-    signing::{SIGN_HEADER, SignOrder},
 };
 use crate::secrets::{Form, Secrets};
-
-/// Headers with this prefix are orders to the host.
-const ORDER_PREFIX: &str = "thimble-";
 
 /// Headers that concern one connection only; the host makes its own.
 pub(super) const HOP_HEADERS: [HeaderName; 10] = [
@@ -49,24 +46,14 @@ pub(super) fn target(uri: &Uri) -> Result<(Target, bool), EgressError> {
     Ok((Target::of_authority(authority, if secure { 443 } else { 80 })?, secure))
 }
 
-/// A request that passed the policy, with its secrets in place but for those of its body.
-pub(super) struct Prepared<B> {
-    pub(super) parts: Parts,
-    pub(super) body: B,
+/// Where a request goes that the policy allows.
+pub(super) struct Admitted {
     pub(super) target: Target,
-    pub(super) sign: Option<SignOrder>,
-    /// How secrets are spelt in the body.
-    pub(super) body_form: Form,
+    secure: bool,
 }
 
-/// Checks a request against policy and limits and makes it what may leave.
-pub(super) fn prepare<B>(
-    request: Request<B>,
-    policy: &Policy,
-    limits: &EgressLimits,
-    secrets: &Secrets,
-) -> Result<Prepared<B>, EgressError> {
-    let (mut parts, body) = request.into_parts();
+/// Asks the policy, then the limits. Comes before anything else is made of a request.
+pub(super) fn admit(parts: &Parts, policy: &Policy, limits: &EgressLimits) -> Result<Admitted, EgressError> {
     let (target, secure) = target(&parts.uri)?;
     policy.check_target(&target)?;
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
@@ -83,21 +70,26 @@ pub(super) fn prepare<B>(
             allowed: limits.header_bytes as u64,
         });
     }
+    Ok(Admitted { target, secure })
+}
+
+/// A request with its secrets in place but for those of its body.
+pub(super) struct Prepared {
+    pub(super) parts: Parts,
+    /// How secrets are spelt in the body.
+    pub(super) body_form: Form,
+}
+
+/// Makes an admitted request what may leave.
+pub(super) fn prepare(mut parts: Parts, admitted: &Admitted, secrets: &Secrets) -> Result<Prepared, EgressError> {
+    let Admitted { target, secure } = admitted;
     strip_hop_headers(&mut parts.headers);
     parts.headers.remove(HOST);
-    check_length(&parts.headers, &target)?;
-    let sign = match parts.headers.get(SIGN_HEADER) {
-        Some(header) => Some(SignOrder::parse(header, secrets, &target)?),
-        None => None,
-    };
-    let orders: Vec<HeaderName> =
-        parts.headers.keys().filter(|name| name.as_str().starts_with(ORDER_PREFIX)).cloned().collect();
-    for order in orders {
-        parts.headers.remove(order);
-    }
+    check_length(&parts.headers, target)?;
+    orders::strip(&mut parts.headers);
     reveal_headers(&mut parts.headers, secrets)?;
-    let host = authority(&target, secure);
-    parts.uri = final_uri(&parts.uri, &host, secure, secrets, &target)?;
+    let host = authority(target, *secure);
+    parts.uri = final_uri(&parts.uri, &host, *secure, secrets, target)?;
     let host = HeaderValue::from_str(&host).expect("a canonical host is ASCII");
     // First, as some servers want it.
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 8);
@@ -105,7 +97,7 @@ pub(super) fn prepare<B>(
     headers.extend(std::mem::take(&mut parts.headers));
     parts.headers = headers;
     let body_form = body_form(&parts.headers);
-    Ok(Prepared { parts, body, target, sign, body_form })
+    Ok(Prepared { parts, body_form })
 }
 
 /// Bytes of names and values, with the four that separate them.

@@ -203,6 +203,7 @@ pub fn session(log: Arc<dyn LogSink>, grants: &[&str]) -> Session {
         secrets: Secrets::default(),
         grants: grants.iter().map(|text| HostPattern::parse(text).unwrap()).collect(),
         log,
+        services: thimble_plugin::egress::RunServices::default(),
     }
 }
 

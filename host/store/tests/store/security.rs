@@ -148,6 +148,12 @@ async fn sealed_secrets_of_all_tables_are_listed_and_replaced_unless_changed() {
     assert!(!store.replace_sealed(&old, &sealed("again")).await.unwrap(), "it was changed meanwhile");
     let stored = store.connection(&flights()).await.unwrap();
     assert_eq!((stored.secrets, stored.version), (sealed("anew"), version));
+    let read = store.sealed_row(&old.row).await.unwrap().unwrap();
+    assert!(store.renew_sealed(&read, &sealed("renewed")).await.unwrap());
+    assert!(!store.renew_sealed(&read, &sealed("again")).await.unwrap(), "it was changed meanwhile");
+    let stored = store.connection(&flights()).await.unwrap();
+    assert_eq!((stored.secrets, stored.version), (sealed("renewed"), version + 1), "a change that counts");
+    assert_eq!(store.sealed_row(&SecretRow::new("default", "connection", "gone")).await.unwrap(), None);
     assert!(store.replace_sealed(&of("source", "s"), &sealed("anew")).await.unwrap());
     assert!(store.replace_sealed(&of("destination", "d"), &sealed("anew")).await.unwrap());
     assert!(store.staged_keys().await.unwrap().is_empty());

@@ -13,6 +13,7 @@
 //! secrets are placeholders here, which the host replaces on the way out.
 
 mod pending;
+mod order;
 mod redirect;
 mod request;
 mod response;
@@ -28,6 +29,7 @@ use native as wire;
 use wasi as wire;
 
 pub use pending::{Pending, wait};
+pub use order::{Initial, Jwt, Pace, Placement, Refresh, Token, TokenRequest};
 pub use request::{Request, Verb, get, post};
 pub use response::{Body, DEFAULT_BODY_LIMIT, Response};
 pub use retry::{MAX_RETRY_AFTER, MAX_WAIT, TRIES};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::pending::Pending;
+use super::order::{CACHE_HEADER, JWT_HEADER, Jwt, PACE_HEADER, Pace, TOKEN_HEADER, Token, encoded};
 use super::redirect::{MAX_REDIRECTS, redirect};
 use super::response::Response;
 use super::retry::{self, Verdict};
@@ -163,6 +164,29 @@ impl Request {
         self.header(SIGN_HEADER, value)
     }
 
+    /// Has the host sign a JSON Web Token and put it in.
+    pub fn jwt(self, jwt: &Jwt) -> Self {
+        self.header(JWT_HEADER, encoded(jwt))
+    }
+
+    /// Has the host get an access token and put it in. Where the source refuses it with 401, the host gets another and
+    /// sends the request once more.
+    pub fn token(self, token: &Token) -> Self {
+        self.header(TOKEN_HEADER, encoded(token))
+    }
+
+    /// Has the host send the request when all of these rates allow it. The timeout of the request does not run
+    /// meanwhile.
+    pub fn pace(self, policies: &[Pace]) -> Self {
+        self.header(PACE_HEADER, encoded(&serde_json::json!({ "policies": policies })))
+    }
+
+    /// Has the host answer from the cache of the run where an instance asked the same before: GET, or POST with the
+    /// same body.
+    pub fn cached(self) -> Self {
+        self.header(CACHE_HEADER, "run")
+    }
+
     /// Sends the request and follows redirects. Tries again after connection errors and 408, 429 and 5xx, with
     /// growing waits, or as long as `Retry-After` asks. Any status from 400 on is an error unless accepted.
     ///
@@ -288,6 +312,30 @@ mod tests {
         assert!(!format!("{request:?}").contains("SK"));
         let error = get("https://b.example/k").aws_sigv4("r", "s3", "AK", "a;b", None).send().unwrap_err();
         assert_eq!(error.kind, crate::ErrorKind::Config);
+    }
+
+    #[test]
+    fn orders_are_headers_that_the_host_reads() {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let jwt = Jwt {
+            algorithm: "HS256".into(),
+            key: "thimble-secret-0".into(),
+            key_base64: false,
+            headers: Default::default(),
+            payload: Default::default(),
+            iat_now: true,
+            nbf_now: false,
+            exp_in_s: Some(60),
+            placement: crate::http::Placement::bearer(),
+        };
+        let paced = Pace { key: "all".into(), limit: 3, window_ms: 1_000 };
+        let request = get("https://a.example").jwt(&jwt).pace(&[paced]).cached();
+        let header = |name: &str| request.headers.iter().find(|(known, _)| known == name).unwrap().1.clone();
+        let order = |name| String::from_utf8(URL_SAFE_NO_PAD.decode(header(name)).unwrap()).unwrap();
+        assert_eq!(order(PACE_HEADER), r#"{"policies":[{"key":"all","limit":3,"window_ms":1000}]}"#);
+        let placed = r#""placement":{"header":"authorization","prefix":"Bearer ","placeholder":null}}"#;
+        assert!(order(JWT_HEADER).ends_with(placed), "{}", order(JWT_HEADER));
+        assert_eq!(header(CACHE_HEADER), "run");
     }
 
     #[test]

@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod answers;
 mod hostile;
 mod http;
+mod jwt;
 mod net;
+mod pace;
 mod patterns;
 mod secrets;
 mod signing;
 mod ssrf;
 mod templates;
+mod tokens;
 
 use std::{
     convert::Infallible,
