@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use thimble_record::Failure;
 use wasmtime::{Store, UpdateDeadline};
@@ -20,6 +21,7 @@ use crate::{
     engine::Runtime,
     error::{Call, PluginError},
     guest::{Guest, GuestParts},
+    host::Code,
     limits::Limits,
     log::{LimitedLog, LogLevel, LogSink, clean},
     reading::Reading,
@@ -47,6 +49,10 @@ pub(crate) struct Plugin {
     limits: Arc<Limits>,
     network: Network,
     digest: String,
+    /// What every instance reads on standard input.
+    preset: Bytes,
+    /// Held so that plugins that are opened later share it.
+    _code: Arc<Code>,
     /// Known after the first `spec`.
     spec: OnceLock<Spec>,
 }
@@ -55,8 +61,15 @@ pub(crate) struct Plugin {
 pub(crate) type Returned<R> = wasmtime::Result<Result<R, Failure>>;
 
 impl Plugin {
-    pub(crate) fn new(runtime: Arc<Runtime>, limits: Arc<Limits>, network: Network, digest: String) -> Self {
-        Self { runtime, limits, network, digest, spec: OnceLock::new() }
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        limits: Arc<Limits>,
+        network: Network,
+        digest: String,
+        preset: Bytes,
+        code: Arc<Code>,
+    ) -> Self {
+        Self { runtime, limits, network, digest, preset, _code: code, spec: OnceLock::new() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -159,6 +172,7 @@ impl Plugin {
             call,
             limits: self.limits.clone(),
             memory_mib: self.memory_mib(),
+            preset: self.preset.clone(),
             longest_secret: secrets.longest(),
             log,
             egress: egress.into(),

@@ -4,9 +4,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use thimble_record::{ErrorKind, Failure};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2::pipe::MemoryInputPipe};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
@@ -60,6 +61,8 @@ pub(crate) struct GuestParts {
     pub(crate) call: Call,
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory_mib: u32,
+    /// What the guest reads on standard input.
+    pub(crate) preset: Bytes,
     /// Bytes; standard output is kept that much longer than the log needs, so that no secret is cut in halves.
     pub(crate) longest_secret: usize,
     pub(crate) log: Arc<LimitedLog>,
@@ -69,12 +72,13 @@ pub(crate) struct GuestParts {
 
 impl Guest {
     pub(crate) fn new(parts: GuestParts) -> Self {
-        let GuestParts { plugin, call, limits, memory_mib, longest_secret, log, egress, reading } = parts;
+        let GuestParts { plugin, call, limits, memory_mib, preset, longest_secret, log, egress, reading } = parts;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let line_bytes = limits.log.line_bytes.saturating_add(longest_secret);
-        // Everything that is not set stays empty: no environment, arguments, files, sockets or standard input.
+        // Everything that is not set stays empty: no environment, arguments, files or sockets.
         let wasi = WasiCtxBuilder::new()
+            .stdin(MemoryInputPipe::new(preset))
             .stdout(LineStream::new(LogLevel::Info, log.clone(), line_bytes))
             .stderr(LineStream::new(LogLevel::Warn, log.clone(), line_bytes))
             .max_random_size(limits.random_bytes)
