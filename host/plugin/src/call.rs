@@ -167,12 +167,15 @@ impl Plugin {
         };
         let mut egress = EgressParts::new(policy, secrets.clone(), self.limits.egress.clone(), log.clone());
         egress.roots = self.network.roots.clone();
+        egress.rehearsal = session.map(|session| session.rehearsal.clone()).unwrap_or_default();
+        let now = egress.rehearsal.now;
         let guest = Guest::new(GuestParts {
             plugin,
             call,
             limits: self.limits.clone(),
             memory_mib: self.memory_mib(),
             preset: self.preset.clone(),
+            now,
             longest_secret: secrets.longest(),
             log,
             egress: egress.into(),

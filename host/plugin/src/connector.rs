@@ -9,7 +9,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thimble_record::{Catalog, Failure, Rejected, ReplicationMethod, Stream};
 
-use crate::{egress::HostPattern, error::PluginError, log::LogSink, secrets::Secrets};
+use crate::{
+    egress::{HostPattern, Rehearsal},
+    error::PluginError,
+    log::LogSink,
+    secrets::Secrets,
+};
 
 /// One batch as the guest handed it over, not decoded.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Session {
     pub grants: Vec<HostPattern>,
     /// Where log lines of the guest go, after the rate limit and the scrubber.
     pub log: Arc<dyn LogSink>,
+    /// How this run's traffic differs from that of every day: watched, recorded, answered again.
+    pub rehearsal: Rehearsal,
 }
 
 /// What a connector says of itself. Same shape as the WIT's `spec`.

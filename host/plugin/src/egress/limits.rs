@@ -48,6 +48,11 @@ pub struct EgressLimits {
     /// Request bodies up to this size are held to put secrets in and to sign; longer ones stream as they are.
     /// Default 1 MiB.
     pub held_body_bytes: usize,
+    /// Body of a request or an answer in a recording; a request over it is refused while somebody records. Default
+    /// 16 MiB.
+    pub recorded_body_bytes: usize,
+    /// A recording. Default 1 GiB.
+    pub recording_bytes: u64,
 }
 
 impl Default for EgressLimits {
@@ -70,6 +75,8 @@ impl Default for EgressLimits {
             net_read_bytes: 64 * GIB,
             net_write_bytes: GIB,
             held_body_bytes: 1024 * 1024,
+            recorded_body_bytes: 16 * 1024 * 1024,
+            recording_bytes: GIB,
         }
     }
 }

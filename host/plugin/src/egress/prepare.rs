@@ -20,7 +20,7 @@ use super::{
 use crate::secrets::{Form, Secrets};
 
 /// Headers with this prefix are orders to the host.
-const ORDER_PREFIX: &str = "thimble-";
+pub(super) const ORDER_PREFIX: &str = "thimble-";
 
 /// Headers that concern one connection only; the host makes its own.
 pub(super) const HOP_HEADERS: [HeaderName; 10] = [

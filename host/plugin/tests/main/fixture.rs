@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use thimble_plugin::{
     CompilerCommand, Connector, HostPattern, Limits, LogLevel, LogSink, Partition, PluginError, PluginHost,
     PluginSettings, RawBatch, ReadRequest, RecordSink, Secrets, Session,
-    egress::{PrivateNetworks, TlsRoots},
+    egress::{PrivateNetworks, Rehearsal, TlsRoots},
 };
 use thimble_record::{Failure, Rejected, ReplicationMethod, Stream, StreamSchema};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -205,6 +205,7 @@ pub fn session(log: Arc<dyn LogSink>, grants: &[&str]) -> Session {
         secrets: Secrets::default(),
         grants: grants.iter().map(|text| HostPattern::parse(text).unwrap()).collect(),
         log,
+        rehearsal: Rehearsal::default(),
     }
 }
 

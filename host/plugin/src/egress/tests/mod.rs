@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod exchange;
 mod hostile;
 mod http;
 mod net;
@@ -125,7 +126,7 @@ pub fn get(url: &str) -> Request<Empty<Bytes>> {
     Request::get(url).body(Empty::new()).unwrap()
 }
 
-pub async fn body_of(response: Response<ResponseBody>) -> String {
+pub async fn body_of(response: Response<AnswerBody>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
