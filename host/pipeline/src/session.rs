@@ -10,7 +10,7 @@ use std::{
 
 use thimble_plugin::{
     LogSink, Permissions, Session,
-    egress::expand,
+    egress::{Rehearsal, expand},
     secrets::{Secrets, secret_fields},
 };
 use thimble_record::{Failure, envelope::Keys};
@@ -40,6 +40,7 @@ pub fn session(
     grants: &[String],
     keys: &Keys,
     log: Arc<dyn LogSink>,
+    rehearsal: Rehearsal,
 ) -> Result<Session, Failure> {
     let config = join_secrets(connection.config.clone(), &connection.secret_row(), keys, &connection.secrets)?;
     let permissions: Permissions = serde_json::from_value(plugin.permissions.clone()).map_err(|error| {
@@ -48,5 +49,5 @@ pub fn session(
     let fields = secret_fields(&plugin.config_schema, &config);
     let grants = expand(grants, &permissions.hosts, &config).map_err(|error| error.failure())?;
     let (config, secrets) = Secrets::conceal(&config, &fields, &permissions.reads_secrets, &mut random);
-    Ok(Session { config, secrets, grants, log })
+    Ok(Session { config, secrets, grants, log, rehearsal })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session};
+use thimble_plugin::{Connector, LogLevel, LogSink, PluginHost, Session, egress::Rehearsal};
 use thimble_record::{
     Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, RunId, StreamPosition,
     envelope::{Keys, Purpose},
@@ -42,6 +42,8 @@ pub struct Worker {
     pub destinations: Destinations,
     pub keys: Keys,
     pub settings: WorkerSettings,
+    /// How the traffic of its runs differs from that of every day.
+    pub rehearsal: Rehearsal,
 }
 
 /// A connection with all that a run of it needs.
@@ -191,7 +193,8 @@ impl Worker {
         }
         let plugin = self.store.plugin(&connection.plugin).await.map_err(|e| failed(&e))?;
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
-        let session = session::session(&connection, &plugin, &grants, &self.keys, Arc::new(EventLog(events)))?;
+        let (log, rehearsal) = (Arc::new(EventLog(events)), self.rehearsal.clone());
+        let session = session::session(&connection, &plugin, &grants, &self.keys, log, rehearsal)?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }

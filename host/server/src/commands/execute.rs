@@ -7,7 +7,7 @@ use thimble_record::ConnectionId;
 use thimble_store::{NewRun, RunKind, RunRow, RunStatus, Trigger};
 use tokio_util::sync::CancellationToken;
 
-use super::stop;
+use super::{recording::Recording, stop};
 use crate::{
     cli::Global,
     connections,
@@ -32,6 +32,7 @@ pub struct Asked<'a> {
     pub request: serde_json::Value,
     /// Sees every event besides the recorder.
     pub watch: Arc<dyn EventSink>,
+    pub recording: Recording,
 }
 
 /// Stores the connection as the configuration file has it, executes the run, and gives `then` its result. Ctrl-C
@@ -45,7 +46,8 @@ pub fn run<T>(
     let context = Context::create(global, output, Some("warn"))?;
     runtime(context.threads())?.block_on(async {
         let id = connection_id(asked.connection)?;
-        let wired = wiring::wire(&context).await?;
+        let mut wired = wiring::wire(&context).await?;
+        wired.worker.rehearsal = asked.recording.open(&context.config.limits.plugin.egress)?;
         if let Some(wanted) = context.config.connections.get(asked.connection) {
             connections::apply(&wired.worker.store, &wired.keys, asked.connection, wanted, now_ms()).await?;
         }

@@ -11,6 +11,7 @@ pub mod demo_api;
 pub mod discover;
 pub mod import;
 pub mod key;
+pub mod manifest;
 pub mod new;
 pub mod plugin;
 pub mod read;
@@ -29,6 +30,7 @@ pub mod workers;
 
 mod execute;
 mod permissions;
+mod recording;
 mod stop;
 
 use std::process::ExitCode;
@@ -66,6 +68,7 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::Token(command) => token::run(command, global, output),
         Command::Key(command) => key::run(&command, global, output),
         Command::Registry(command) => registry::run(command, global, output),
+        Command::Manifest(command) => manifest::run(command, global, output),
         Command::Config(command) => config::run(&command, global, output),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Version => version::run(output),
