@@ -7,7 +7,7 @@ pub(crate) const PREAMBLE: usize = 8;
 
 /// Whether a file that begins with these bytes may be a manifest.
 pub(crate) fn may_be_text(start: &[u8]) -> bool {
-    !start.is_empty() && start.iter().all(|byte| *byte >= b' ' || b"\t\r\n".contains(byte))
+    !start.is_empty() && start.iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || b"\t\r\n".contains(byte))
 }
 
 /// Why a file that begins with these bytes cannot be a component; `None` where it may be one.

@@ -56,9 +56,11 @@ impl RestComponent {
 
     /// The file beside the program: the last place to look.
     pub fn from_program(&self) -> Result<Bytes, Failure> {
-        let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(FILE)));
-        match beside.filter(|file| file.is_file()) {
-            Some(file) => read(&file),
+        let program = std::env::current_exe().unwrap_or_default();
+        let folder = program.parent().unwrap_or(Path::new("/"));
+        // The second is where the source tree has what it builds.
+        match [folder.join(FILE), folder.join("../plugins").join(FILE)].iter().find(|file| file.is_file()) {
+            Some(file) => read(file),
             None => Err(Failure::new(
                 ErrorKind::Config,
                 "the component that runs manifests is not here: install it (`thimble plugin install rest.wasm`), or \

@@ -46,12 +46,16 @@ async fn source() -> String {
 
 fn recording(path: &Path, limits: &EgressLimits) -> Rehearsal {
     let recorder = Recorder::create(path, limits.recording_bytes).unwrap();
-    Rehearsal { watchers: vec![Arc::new(recorder)], ..Rehearsal::default() }
+    let mut rehearsal = Rehearsal::default();
+    rehearsal.watchers.push(Arc::new(recorder));
+    rehearsal
 }
 
 fn replay(path: &Path) -> Rehearsal {
     let replay = Replay::open(path, &EgressLimits::default()).unwrap();
-    Rehearsal { replay: Some(Arc::new(replay)), ..Rehearsal::default() }
+    let mut rehearsal = Rehearsal::default();
+    rehearsal.replay = Some(Arc::new(replay));
+    rehearsal
 }
 
 /// What becomes of two requests with one body and one with another.
