@@ -8,10 +8,12 @@ pub mod compatible;
 pub mod index;
 pub mod limits;
 pub mod package;
+pub mod preset;
 mod search;
 
 pub use compatible::{Incompatible, compatible};
 pub use index::{Entry, Index, IndexError, Permissions, Release};
 pub use limits::Limits;
 pub use package::{Package, PackageError, Section};
+pub use preset::{PRESET_SECTION, is_manifest, pack, preset};
 pub use search::Found;

@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Size of a component file.
     pub package_bytes: usize,
+    /// Size of the preset that a component carries, and so of a manifest.
+    pub preset_bytes: usize,
     /// Imports and exports of a component, each.
     pub names: usize,
     /// Length of one import or export name, or of the API version.
@@ -31,6 +33,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             package_bytes: 64 * 1024 * 1024,
+            preset_bytes: 4 * 1024 * 1024,
             names: 1_000,
             name_bytes: 256,
             sections: 1_000,

@@ -4,7 +4,10 @@ use sha2::{Digest, Sha256};
 use thimble_record::{ErrorKind, Failure};
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::limits::Limits;
+use crate::{
+    limits::Limits,
+    preset::{self, PRESET_SECTION},
+};
 
 /// The custom section in which a component names its API.
 pub const VERSION_SECTION: &str = "thimble:api-version";
@@ -57,12 +60,21 @@ pub enum PackageError {
     BadApiVersion { text: String },
     #[error("the component exports no `thimble:connector/source`: it is not a connector")]
     NotAConnector,
+    #[error("the preset has {bytes} bytes, at most {limit} are allowed: make the manifest smaller")]
+    PresetTooLarge { bytes: usize, limit: usize },
+    #[error("the preset is not UTF-8: save the manifest as UTF-8")]
+    PresetNotText,
+    #[error("the component carries a preset, and can carry one only: pack the component that it was made from")]
+    HasPreset,
 }
 
 impl PackageError {
     /// As it is stored and shown: the operator has to bring another file.
     pub fn failure(&self) -> Failure {
-        let over = matches!(self, Self::TooLarge { .. } | Self::TooMany { .. } | Self::NameTooLong { .. });
+        let over = matches!(
+            self,
+            Self::TooLarge { .. } | Self::TooMany { .. } | Self::NameTooLong { .. } | Self::PresetTooLarge { .. }
+        );
         Failure::new(if over { ErrorKind::Refused } else { ErrorKind::Config }, self.to_string())
     }
 }
@@ -133,12 +145,22 @@ impl Outline {
                     }
                 }
                 Payload::CustomSection(section) => {
+                    if depth == 0 && section.name() == PRESET_SECTION {
+                        outline.preset(section.data(), limits)?;
+                    }
                     outline.custom(section.name(), section.data(), depth, limits)?;
                 }
                 _ => {}
             }
         }
         Ok(outline)
+    }
+
+    fn preset(&self, data: &[u8], limits: &Limits) -> Result<(), PackageError> {
+        if self.sections.iter().any(|section| section.name == PRESET_SECTION) {
+            return Err(PackageError::HasPreset);
+        }
+        preset::check(data, limits)
     }
 
     fn custom(&mut self, name: &str, data: &[u8], depth: usize, limits: &Limits) -> Result<(), PackageError> {

@@ -17,7 +17,9 @@ use parquet::{
 use serde_json::json;
 use thimble_plugin::{
     CompilerCommand, Connector, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest,
-    RecordSink, Session, StreamState, secrets::Secrets,
+    RecordSink, Session, StreamState,
+    egress::{Rehearsal, RunServices},
+    secrets::Secrets,
 };
 use thimble_record::{
     Failure, Rejected, ReplicationMethod, StreamSchema,
@@ -111,7 +113,18 @@ async fn guest(rows: u64, folder: &std::path::Path) -> Fallible<Guest> {
     let installed = host.install(&wasm).await?;
     let connector = host.load(&installed.digest).await?;
     let (config, secrets) = Secrets::conceal(&json!({"rows": rows}), &[], &[], &mut || [0; 16]);
-    Ok(Guest { connector, session: Session { config, secrets, grants: Vec::new(), log: Arc::new(Silent) } })
+    let rehearsal = Rehearsal::default();
+    Ok(Guest {
+        connector,
+        session: Session {
+            config,
+            secrets,
+            grants: Vec::new(),
+            log: Arc::new(Silent),
+            services: RunServices::default(),
+            rehearsal,
+        },
+    })
 }
 
 /// Measures the boundary. Floors: copying the same bytes, parsing the same text, encoding the same rows.

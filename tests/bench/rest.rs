@@ -15,8 +15,10 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use thimble_fixtures::postgres::{Options, PASSWORD, Postgres as Database, USER};
 use thimble_plugin::{
-    CompilerCommand, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest, RecordSink, Session,
-    StreamState, secrets::Secrets,
+    CompilerCommand, HostPattern, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest,
+    RecordSink, Session, StreamState,
+    egress::{Rehearsal, RunServices},
+    secrets::Secrets,
 };
 use thimble_record::{Failure, Rejected, ReplicationMethod};
 
@@ -76,7 +78,14 @@ async fn extract(url: &str, records: u64, folder: &Path) -> Fallible<f64> {
     let installed = host.install(&std::fs::read(component()?)?).await?;
     let connector = host.load(&installed.digest).await?;
     let (config, secrets) = Secrets::conceal(&config(url), &[], &[], &mut || [0; 16]);
-    let session = Session { config, secrets, grants: vec![url.trim_start_matches("http://").to_owned()], log: Arc::new(Silent) };
+    let session = Session {
+        config,
+        secrets,
+        grants: vec![HostPattern::parse(url.trim_start_matches("http://"))?],
+        log: Arc::new(Silent),
+        services: RunServices::default(),
+        rehearsal: Rehearsal::default(),
+    };
     let started = Instant::now();
     let catalog = connector.discover(&session).await?;
     let stream = catalog.stream("issues").ok_or("the manifest lacks its stream")?.clone();

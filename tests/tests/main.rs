@@ -12,6 +12,7 @@ mod formats;
 mod harness;
 mod hostile_api;
 mod incremental;
+mod manifest;
 mod notify;
 mod readers;
 mod readme;

@@ -5,6 +5,11 @@
 /// Bytes that [`refusal`] looks at.
 pub(crate) const PREAMBLE: usize = 8;
 
+/// Whether a file that begins with these bytes may be a manifest.
+pub(crate) fn may_be_text(start: &[u8]) -> bool {
+    !start.is_empty() && start.iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || b"\t\r\n".contains(byte))
+}
+
 /// Why a file that begins with these bytes cannot be a component; `None` where it may be one.
 pub(crate) fn refusal(start: &[u8]) -> Option<&'static str> {
     match start {
@@ -18,7 +23,7 @@ pub(crate) fn refusal(start: &[u8]) -> Option<&'static str> {
             Some("the file is native or precompiled code, which is never loaded: upload the component")
         }
         [] => Some("the body is empty: send the component's bytes"),
-        _ => Some("the file is not WebAssembly: send the component's bytes as the body"),
+        _ => Some("the file is neither WebAssembly nor a declarative manifest: send the component's bytes as the body"),
     }
 }
 
@@ -31,6 +36,7 @@ mod tests {
         assert_eq!(refusal(b"\0asm\x0d\0\x01\0rest"), None);
         for other in [&b""[..], b"\0asm", b"\0asm\x01\0\0\0", b"\0asm\x02\0\0\0", b"\x7fELF....", b"hello, world"] {
             assert!(refusal(other).is_some(), "{other:?}");
+            assert_eq!(may_be_text(other), other.starts_with(b"hello"), "{other:?}");
         }
     }
 }

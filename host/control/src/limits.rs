@@ -32,6 +32,9 @@ pub(crate) const MAX_WORKSPACES: usize = 1_000;
 /// Largest uploaded component.
 pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Size of an uploaded manifest.
+pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
 /// Longest wait for a run that a client may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
+use thimble_registry::is_manifest;
 use thimble_store::{NewRun, PluginRow, RunKind, Trigger};
 use tokio::io::AsyncWriteExt;
 use utoipa::{IntoParams, ToSchema};
@@ -19,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Caller, ControlSettings, Problem, Role, component,
     extract::{Params, Place},
-    limits::{MAX_COMPONENT_BYTES, MAX_PENDING_INSTALLS},
+    limits::{MAX_COMPONENT_BYTES, MAX_MANIFEST_BYTES, MAX_PENDING_INSTALLS},
     page::{Page, PageParams, cut},
     runs::{self, Run},
 };
@@ -151,7 +152,7 @@ pub enum Activate {
 #[utoipa::path(post, path = "/plugins", operation_id = "installPlugin",
     extensions(("x-roles" = json!(["operator", "author", "admin"]))), tag = "plugins",
     params(UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes."),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component's bytes, or a declarative manifest in YAML or JSON."),
     responses((status = 202, body = Run, headers(("Location" = String, description = "Path of the run."))),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
@@ -215,6 +216,7 @@ async fn keep(settings: &ControlSettings, body: HttpBody) -> Result<String, Prob
     let file = NamedTempFile::new_in(&settings.blobs_dir).map_err(failed)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
     let (mut start, mut length, mut hash) = (Vec::new(), 0_u64, Sha256::new());
+    let mut manifest = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| {
@@ -226,12 +228,17 @@ async fn keep(settings: &ControlSettings, body: HttpBody) -> Result<String, Prob
         }
         if start.len() < component::PREAMBLE {
             start.extend(chunk.iter().take(component::PREAMBLE - start.len()));
-            refuse(&start, start.len() == component::PREAMBLE)?;
+            let complete = start.len() == component::PREAMBLE;
+            refuse(&start, complete && !component::may_be_text(&start))?;
+        }
+        if component::may_be_text(&start) {
+            refuse(&start, manifest.len() + chunk.len() > MAX_MANIFEST_BYTES)?;
+            manifest.extend_from_slice(&chunk);
         }
         hash.update(&chunk);
         writer.write_all(&chunk).await.map_err(failed)?;
     }
-    refuse(&start, true)?;
+    refuse(&start, !is_manifest(&manifest))?;
     writer.sync_all().await.map_err(failed)?;
     let digest = hex::encode(hash.finalize());
     file.persist(settings.blobs_dir.join(format!("{digest}.wasm"))).map_err(|error| failed(error.error))?;

@@ -10,7 +10,7 @@ use std::{
 
 use thimble_plugin::{
     Connector, LogLevel, LogSink, Permissions, Session,
-    egress::{RunServices, TokenKeeper, expand},
+    egress::{Rehearsal, RunServices, TokenKeeper, expand},
     secrets::{Secrets, secret_fields},
 };
 use thimble_record::{ConnectionId, Failure, envelope::Keys};
@@ -89,7 +89,8 @@ impl Worker {
         let grants = self.store.grants(&plugin.name).await.map_err(|e| failed(&e))?;
         let keeper = Keeper::new(self.store.clone(), self.keys.clone(), connection.secret_row());
         let log = Arc::new(EventLog(events));
-        let session = session(&connection, &plugin, &grants, &self.keys, Some(Arc::new(keeper)), log)?;
+        let session =
+            session(&connection, &plugin, &grants, &self.keys, Some(Arc::new(keeper)), log, self.rehearsal.clone())?;
         let connector = self.plugins.load(&plugin.digest).await.map_err(|error| error.failure())?;
         Ok(Loaded { connection, plugin, connector, session })
     }
@@ -103,6 +104,7 @@ fn session(
     keys: &Keys,
     keeper: Option<Arc<dyn TokenKeeper>>,
     log: Arc<dyn LogSink>,
+    rehearsal: Rehearsal,
 ) -> Result<Session, Failure> {
     let config = join_secrets(connection.config.clone(), &connection.secret_row(), keys, &connection.secrets)?;
     let permissions: Permissions = serde_json::from_value(plugin.permissions.clone()).map_err(|error| {
@@ -113,5 +115,5 @@ fn session(
     let (config, secrets) = Secrets::conceal(&config, &fields, &permissions.reads_secrets, &mut random);
     let row = connection.secret_row();
     let services = RunServices::new(&format!("{}/{}/{}", row.workspace, row.kind, row.name), keeper);
-    Ok(Session { config, secrets, grants, log, services })
+    Ok(Session { config, secrets, grants, log, services, rehearsal })
 }

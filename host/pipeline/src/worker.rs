@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use thimble_plugin::PluginHost;
+use thimble_plugin::{PluginHost, egress::Rehearsal};
 use thimble_record::{
     BatchSeq, Catalog, ConnectionId, ErrorKind, Failure, Position, RejectedRow, RunId, StreamPosition,
     envelope::{Keys, Purpose},
@@ -42,6 +42,8 @@ pub struct Worker {
     pub destinations: Destinations,
     pub keys: Keys,
     pub settings: WorkerSettings,
+    /// How the traffic of its runs differs from that of every day.
+    pub rehearsal: Rehearsal,
 }
 
 pub(crate) fn failed(error: &StoreError) -> Failure {

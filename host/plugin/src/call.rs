@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use thimble_record::Failure;
 use wasmtime::{Store, UpdateDeadline};
@@ -20,6 +21,7 @@ use crate::{
     engine::Runtime,
     error::{Call, PluginError},
     guest::{Guest, GuestParts},
+    host::Code,
     limits::Limits,
     log::{LimitedLog, LogLevel, LogSink, clean},
     reading::Reading,
@@ -48,6 +50,10 @@ pub(crate) struct Plugin {
     limits: Arc<Limits>,
     network: Network,
     digest: String,
+    /// What every instance reads on standard input.
+    preset: Bytes,
+    /// Held so that plugins that are opened later share it.
+    _code: Arc<Code>,
     /// Known after the first `spec`.
     spec: OnceLock<Spec>,
 }
@@ -56,8 +62,15 @@ pub(crate) struct Plugin {
 pub(crate) type Returned<R> = wasmtime::Result<Result<R, Failure>>;
 
 impl Plugin {
-    pub(crate) fn new(runtime: Arc<Runtime>, limits: Arc<Limits>, network: Network, digest: String) -> Self {
-        Self { runtime, limits, network, digest, spec: OnceLock::new() }
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        limits: Arc<Limits>,
+        network: Network,
+        digest: String,
+        preset: Bytes,
+        code: Arc<Code>,
+    ) -> Self {
+        Self { runtime, limits, network, digest, preset, _code: code, spec: OnceLock::new() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -158,11 +171,15 @@ impl Plugin {
         egress.shared = self.network.shared.clone();
         egress.run = session.map(|session| session.services.clone()).unwrap_or_default();
         egress.deadline = Some(tokio::time::Instant::now() + self.limits.budget(call).0);
+        egress.rehearsal = session.map(|session| session.rehearsal.clone()).unwrap_or_default();
+        let now = egress.rehearsal.now;
         let guest = Guest::new(GuestParts {
             plugin,
             call,
             limits: self.limits.clone(),
             memory_mib: self.memory_mib(),
+            preset: self.preset.clone(),
+            now,
             // A token that is learned later may be spelt with three characters for each of its own.
             longest_secret: secrets.longest().max(self.limits.egress.token_bytes.saturating_mul(3)),
             log,

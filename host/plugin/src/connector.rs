@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thimble_record::{Catalog, Failure, Rejected, ReplicationMethod, Stream};
 
 use crate::{
-    egress::{HostPattern, RunServices},
+    egress::{HostPattern, Rehearsal, RunServices},
     error::PluginError,
     log::LogSink,
     secrets::Secrets,
@@ -77,6 +77,8 @@ pub struct Session {
     pub log: Arc<dyn LogSink>,
     /// What the host does for the requests of all instances of the run.
     pub services: RunServices,
+    /// How this run's traffic differs from that of every day: watched, recorded, answered again.
+    pub rehearsal: Rehearsal,
 }
 
 /// What a connector says of itself. Same shape as the WIT's `spec`.

@@ -46,6 +46,8 @@ pub enum PluginError {
     Precompiled,
     #[error("the file is {bytes} bytes long, more than the limit component_bytes = {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("the preset of the component is {bytes} bytes long, more than the limit preset_bytes = {limit}")]
+    PresetTooLarge { bytes: usize, limit: usize },
     #[error("the file is damaged: {reason}")]
     Malformed { reason: String },
     #[error(
@@ -109,6 +111,7 @@ impl PluginError {
             Self::NotAComponent { .. }
             | Self::Precompiled
             | Self::TooLarge { .. }
+            | Self::PresetTooLarge { .. }
             | Self::Malformed { .. }
             | Self::NoApiVersion
             | Self::VersionMismatch { .. }

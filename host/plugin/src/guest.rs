@@ -2,11 +2,15 @@
 //!
 //! Independent of the API version. Must never outlive one call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
+use bytes::Bytes;
 use thimble_record::{ErrorKind, Failure};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2::pipe::MemoryInputPipe};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
@@ -60,6 +64,10 @@ pub(crate) struct GuestParts {
     pub(crate) call: Call,
     pub(crate) limits: Arc<Limits>,
     pub(crate) memory_mib: u32,
+    /// What the guest reads on standard input.
+    pub(crate) preset: Bytes,
+    /// The time of day that the guest sees, where it is not the real one.
+    pub(crate) now: Option<SystemTime>,
     /// Bytes; standard output is kept that much longer than the log needs, so that no secret is cut in halves.
     pub(crate) longest_secret: usize,
     pub(crate) log: Arc<LimitedLog>,
@@ -67,14 +75,32 @@ pub(crate) struct GuestParts {
     pub(crate) reading: Option<Reading>,
 }
 
+/// A clock that always shows the same time.
+struct Stopped(Duration);
+
+impl HostWallClock for Stopped {
+    fn resolution(&self) -> Duration {
+        Duration::from_micros(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.0
+    }
+}
+
 impl Guest {
     pub(crate) fn new(parts: GuestParts) -> Self {
-        let GuestParts { plugin, call, limits, memory_mib, longest_secret, log, egress, reading } = parts;
+        let GuestParts { plugin, call, limits, memory_mib, preset, now, longest_secret, log, egress, reading } = parts;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let line_bytes = limits.log.line_bytes.saturating_add(longest_secret);
-        // Everything that is not set stays empty: no environment, arguments, files, sockets or standard input.
-        let wasi = WasiCtxBuilder::new()
+        // Everything that is not set stays empty: no environment, arguments, files or sockets.
+        let mut wasi = WasiCtxBuilder::new();
+        if let Some(now) = now {
+            wasi.wall_clock(Stopped(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()));
+        }
+        let wasi = wasi
+            .stdin(MemoryInputPipe::new(preset))
             .stdout(LineStream::new(LogLevel::Info, log.clone(), line_bytes))
             .stderr(LineStream::new(LogLevel::Warn, log.clone(), line_bytes))
             .max_random_size(limits.random_bytes)

@@ -5,12 +5,13 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
+use wasmtime::component::Component;
 
 use crate::{
     api,
@@ -21,7 +22,8 @@ use crate::{
     egress::{PrivateNetworks, TlsRoots},
     engine::{EngineSettings, Runtime, code_digest},
     error::PluginError,
-    files, inspect,
+    files,
+    inspect::{self, Inspected, Preset},
     limits::Limits,
     shelf::Shelf,
     stats::PluginStats,
@@ -64,6 +66,8 @@ pub struct PluginHost {
     compiler: CompilerCommand,
     compiling: Semaphore,
     loaded: Mutex<HashMap<String, Loading>>,
+    /// Code of plugins in use, by the digest of the component without its preset.
+    codes: Mutex<HashMap<String, Weak<Code>>>,
     shelf: Option<Arc<dyn Shelf>>,
 }
 
@@ -92,6 +96,7 @@ impl PluginHost {
             compiling: Semaphore::new(limits.parallel_compiles.clamp(1, Semaphore::MAX_PERMITS)),
             limits: Arc::new(limits),
             loaded: Mutex::default(),
+            codes: Mutex::default(),
             shelf: None,
         })
     }
@@ -128,24 +133,38 @@ impl PluginHost {
     }
 
     /// Checks, compiles and stores a component, and asks it for its spec. Nothing is stored where any of it fails.
-    /// The same component can be installed again.
+    /// The same component can be installed again; components that differ in their preset alone share their code.
     pub async fn install(&self, wasm: &[u8]) -> Result<Installed, PluginError> {
         // Before the copy that the other threads get.
         if wasm.len() > self.limits.component_bytes {
             return Err(PluginError::TooLarge { bytes: wasm.len(), limit: self.limits.component_bytes });
         }
         let wasm = Bytes::copy_from_slice(wasm);
-        let (digest, api_version) = self.inspect(wasm.clone()).await?;
-        let sealed = self.compile(&digest, &api_version, &wasm).await?;
-        let connector = self.open(&digest, sealed.clone()).await?.ok_or_else(|| {
-            PluginError::runtime("load the code that it compiled", "the compiler is not of the same build as the host")
-        })?;
+        let described = self.describe(wasm.clone()).await?;
+        let (code, fresh) = self.code(&described).await?;
+        let connector = self.connector(&described, code).await?;
         let spec = connector.spec().await?;
-        self.cache.store(&digest, sealed.into()).await?;
+        if let Some(sealed) = fresh {
+            self.cache.store(&described.code_digest, sealed.into()).await?;
+        }
+        let Described { digest, api_version, .. } = described;
         files::write(&self.wasm_path(&digest), wasm.into()).await?;
         self.share(&digest).await?;
         self.lock().insert(digest.clone(), Arc::new(OnceCell::new_with(Some(connector))));
         Ok(Installed { digest, api_version, spec })
+    }
+
+    /// The bytes of an installed component.
+    pub async fn component(&self, digest: &str) -> Result<Bytes, PluginError> {
+        check_digest(digest)?;
+        let path = self.wasm_path(digest);
+        let missing = || PluginError::NotInstalled { digest: digest.to_owned() };
+        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            // Another host installed it. It is compiled here.
+            let wasm = self.shelved(digest).await?.ok_or_else(missing)?;
+            files::write(&path, wasm.into()).await?;
+        }
+        Ok(files::read(&path, self.limits.component_bytes).await?.ok_or_else(missing)?.into())
     }
 
     /// An installed plugin, from memory or from the cache; compiled again where the cache is empty or not ours.
@@ -167,7 +186,7 @@ impl PluginHost {
         self.runtime.stats().snapshot()
     }
 
-    /// Removes a plugin. Calls under way go on to their end.
+    /// Removes a plugin. Calls under way go on to their end. Code that components with presets share stays.
     pub async fn remove(&self, digest: &str) -> Result<(), PluginError> {
         check_digest(digest)?;
         self.lock().remove(digest);
@@ -179,60 +198,77 @@ impl PluginHost {
     }
 
     async fn load_anew(&self, digest: &str) -> Result<Arc<dyn Connector>, PluginError> {
-        let path = self.wasm_path(digest);
-        let missing = || PluginError::NotInstalled { digest: digest.to_owned() };
-        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            // Another host installed it. It is compiled here.
-            let wasm = self.shelved(digest).await?.ok_or_else(missing)?;
-            files::write(&path, wasm.into()).await?;
+        let described = self.describe(self.component(digest).await?).await?;
+        if described.digest != digest {
+            return Err(PluginError::Damaged { path: self.wasm_path(digest) });
         }
-        if let Some(sealed) = self.cache.fetch(digest).await {
-            if let Some(connector) = self.open(digest, sealed.into()).await? {
-                return Ok(connector);
-            }
-            tracing::warn!(digest, "cached code is not of this host, the component is compiled again");
+        let (code, fresh) = self.code(&described).await?;
+        let connector = self.connector(&described, code).await?;
+        if let Some(sealed) = fresh {
+            self.cache.store(&described.code_digest, sealed.into()).await?;
         }
-        let wasm: Bytes = files::read(&path, self.limits.component_bytes).await?.ok_or_else(missing)?.into();
-        let (found, api_version) = self.inspect(wasm.clone()).await?;
-        if found != digest {
-            return Err(PluginError::Damaged { path });
-        }
-        let sealed = self.compile(digest, &api_version, &wasm).await?;
-        let connector = self.open(digest, sealed.clone()).await?.ok_or_else(|| {
-            PluginError::runtime("load the code that it compiled", "the compiler is not of the same build as the host")
-        })?;
-        self.cache.store(digest, sealed.into()).await?;
         Ok(connector)
     }
 
-    /// The component's digest and API version.
-    async fn inspect(&self, wasm: Bytes) -> Result<(String, String), PluginError> {
-        let limit = self.limits.component_bytes;
-        blocking(move || {
-            let inspected = inspect::inspect(&wasm, limit)?;
-            Ok((hex::encode(Sha256::digest(&wasm)), inspected.api_version))
-        })
-        .await
+    async fn describe(&self, wasm: Bytes) -> Result<Described, PluginError> {
+        let limits = self.limits.clone();
+        blocking(move || Described::new(&wasm, &limits)).await
     }
 
-    /// Sealed code of a component.
-    async fn compile(&self, digest: &str, api_version: &str, wasm: &[u8]) -> Result<Bytes, PluginError> {
+    /// The code of a component: that of a plugin in use, from the cache, or compiled now. What was compiled comes with
+    /// its sealed form, which is for the cache once the component has proved to be of use.
+    async fn code(&self, described: &Described) -> Result<(Arc<Code>, Option<Bytes>), PluginError> {
+        let digest = &described.code_digest;
+        if let Some(code) = self.code_in_use(digest) {
+            return Ok((code, None));
+        }
+        if let Some(sealed) = self.cache.fetch(digest).await {
+            if let Some(code) = self.open(digest, sealed.into()).await? {
+                return Ok((code, None));
+            }
+            tracing::warn!(digest, "cached code is not of this host, the component is compiled again");
+        }
         let _permit =
             self.compiling.acquire().await.map_err(|error| PluginError::runtime("queue a compilation", error))?;
-        let code = compile::compile(&self.compiler, &self.limits, &self.engine_settings, wasm).await?;
-        let (cache, digest, api_version) = (self.cache.clone(), digest.to_owned(), api_version.to_owned());
-        blocking(move || Ok(cache.seal(&digest, &api_version, &code).into())).await
+        // Whoever had the turn before may have compiled the same.
+        if let Some(code) = self.code_in_use(digest) {
+            return Ok((code, None));
+        }
+        let code = compile::compile(&self.compiler, &self.limits, &self.engine_settings, &described.code).await?;
+        let (cache, of, api_version) = (self.cache.clone(), digest.clone(), described.api_version.clone());
+        let sealed: Bytes = blocking(move || Ok(cache.seal(&of, &api_version, &code).into())).await?;
+        let code = self.open(digest, sealed.clone()).await?.ok_or_else(|| {
+            PluginError::runtime("load the code that it compiled", "the compiler is not of the same build as the host")
+        })?;
+        Ok((code, Some(sealed)))
     }
 
-    /// The connector of sealed code; `None` where the seal is broken.
-    async fn open(&self, digest: &str, sealed: Bytes) -> Result<Option<Arc<dyn Connector>>, PluginError> {
-        let plugin = Plugin::new(self.runtime.clone(), self.limits.clone(), self.network.clone(), digest.to_owned());
-        let (cache, runtime, digest) = (self.cache.clone(), self.runtime.clone(), digest.to_owned());
-        blocking(move || match cache.open(runtime.engine(), &digest, &sealed) {
-            Some((api_version, component)) => api::connector(&api_version, &component, plugin).map(Some),
-            None => Ok(None),
-        })
-        .await
+    fn code_in_use(&self, digest: &str) -> Option<Arc<Code>> {
+        self.codes.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
+    }
+
+    /// The code of a sealed file; `None` where the seal is broken.
+    async fn open(&self, digest: &str, sealed: Bytes) -> Result<Option<Arc<Code>>, PluginError> {
+        let (cache, runtime, of) = (self.cache.clone(), self.runtime.clone(), digest.to_owned());
+        let opened = blocking(move || Ok(cache.open(runtime.engine(), &of, &sealed))).await?;
+        let Some((api_version, component)) = opened else { return Ok(None) };
+        let code = Arc::new(Code { api_version, component });
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|_, code| code.strong_count() > 0);
+        codes.insert(digest.to_owned(), Arc::downgrade(&code));
+        Ok(Some(code))
+    }
+
+    async fn connector(&self, described: &Described, code: Arc<Code>) -> Result<Arc<dyn Connector>, PluginError> {
+        let plugin = Plugin::new(
+            self.runtime.clone(),
+            self.limits.clone(),
+            self.network.clone(),
+            described.digest.clone(),
+            described.preset.clone(),
+            code.clone(),
+        );
+        blocking(move || api::connector(&code.api_version, &code.component, plugin)).await
     }
 
     fn wasm_path(&self, digest: &str) -> PathBuf {
@@ -242,6 +278,39 @@ impl PluginHost {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Loading>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A component as its bytes describe it.
+struct Described {
+    /// Of the whole file.
+    digest: String,
+    api_version: String,
+    /// What is compiled: the file without its preset, so that components with other presets share the code.
+    code: Bytes,
+    /// Of `code`.
+    code_digest: String,
+    /// Empty where the component carries none.
+    preset: Bytes,
+}
+
+impl Described {
+    fn new(wasm: &Bytes, limits: &Limits) -> Result<Self, PluginError> {
+        let Inspected { api_version, preset } = inspect::inspect(wasm, limits)?;
+        let digest = hex::encode(Sha256::digest(wasm));
+        let Some(Preset { section, data }) = preset else {
+            let (code, code_digest) = (wasm.clone(), digest.clone());
+            return Ok(Self { digest, api_version, code, code_digest, preset: Bytes::new() });
+        };
+        let code: Bytes = [&wasm[..section.start], &wasm[section.end..]].concat().into();
+        let code_digest = hex::encode(Sha256::digest(&code));
+        Ok(Self { digest, api_version, code, code_digest, preset: wasm.slice(data) })
+    }
+}
+
+/// Compiled code that several plugins may share.
+pub(crate) struct Code {
+    api_version: String,
+    component: Component,
 }
 
 /// Digests become file names, so nothing else may pass.

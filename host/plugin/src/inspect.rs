@@ -1,14 +1,18 @@
 //! Reads what a file says of itself, before anything of it is compiled or run.
 //!
-//! Owns the list of imports that a plugin may have. Must never instantiate, compile or trust what it reads: the
-//! linker checks the types again.
+//! Owns the list of imports that a plugin may have, and where a component carries its preset. Must never instantiate,
+//! compile or trust what it reads: the linker checks the types again.
+
+use std::ops::Range;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::error::PluginError;
+use crate::{error::PluginError, limits::Limits};
 
 /// The custom section that names the API.
 pub(crate) const API_SECTION: &str = "thimble:api-version";
+/// The custom section of data that every instance gets as standard input.
+pub(crate) const PRESET_SECTION: &str = "thimble:preset";
 /// The API versions that this host speaks, newest first.
 pub(crate) const API_VERSIONS: &[&str] = &["0.1.0"];
 /// What a source connector exports.
@@ -53,6 +57,15 @@ const WASI_IMPORTS: &[&str] = &[
 pub(crate) struct Inspected {
     /// One of [`API_VERSIONS`].
     pub api_version: String,
+    pub preset: Option<Preset>,
+}
+
+/// Where a preset stands in a component, as bytes of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Preset {
+    /// The section from its id to its end: without it the file is the component as it was before it was packed.
+    pub section: Range<usize>,
+    pub data: Range<usize>,
 }
 
 /// Whether the linker defines the interface `name` (with its version, as imports have it).
@@ -63,13 +76,14 @@ fn is_linked(name: &str) -> bool {
 }
 
 /// Refuses whatever is not a component of a known API that imports only what is linked.
-pub(crate) fn inspect(wasm: &[u8], max_bytes: usize) -> Result<Inspected, PluginError> {
-    if wasm.len() > max_bytes {
-        return Err(PluginError::TooLarge { bytes: wasm.len(), limit: max_bytes });
+pub(crate) fn inspect(wasm: &[u8], limits: &Limits) -> Result<Inspected, PluginError> {
+    if wasm.len() > limits.component_bytes {
+        return Err(PluginError::TooLarge { bytes: wasm.len(), limit: limits.component_bytes });
     }
     check_magic(wasm)?;
-    let Outline { versions, imports, exports } = outline(wasm)?;
+    let Outline { versions, imports, exports, presets, section_end: _ } = outline(wasm)?;
     let api_version = check_version(&versions)?;
+    let preset = check_preset(wasm, presets, limits.preset_bytes)?;
     let unknown: Vec<String> = imports.iter().filter(|name| !is_linked(name)).map(|name| printable(name)).collect();
     if !unknown.is_empty() {
         let more = unknown.len().saturating_sub(MAX_NAMES);
@@ -82,7 +96,7 @@ pub(crate) fn inspect(wasm: &[u8], max_bytes: usize) -> Result<Inspected, Plugin
     if !exports.iter().any(|name| name == WORLD) {
         return Err(PluginError::MissingExport);
     }
-    Ok(Inspected { api_version })
+    Ok(Inspected { api_version, preset })
 }
 
 fn check_magic(wasm: &[u8]) -> Result<(), PluginError> {
@@ -110,6 +124,9 @@ struct Outline {
     versions: Vec<String>,
     imports: Vec<String>,
     exports: Vec<String>,
+    presets: Vec<Preset>,
+    /// Where the last section ended, which is where the next one begins.
+    section_end: usize,
 }
 
 fn outline(wasm: &[u8]) -> Result<Outline, PluginError> {
@@ -117,7 +134,12 @@ fn outline(wasm: &[u8]) -> Result<Outline, PluginError> {
     let mut found = Outline::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(malformed)? {
+        let payload = payload.map_err(malformed)?;
+        let begin = found.section_end;
+        if depth == 0 {
+            found.section_end = end_of(&payload).unwrap_or(begin);
+        }
+        match payload {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                 return Err(PluginError::NotAComponent {
                     found: "it is a core module; make a component of it with `wasm-tools component new`".into(),
@@ -127,6 +149,11 @@ fn outline(wasm: &[u8]) -> Result<Outline, PluginError> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 0 && section.name() == API_SECTION => {
                 found.versions.push(String::from_utf8_lossy(section.data()).into_owned());
+            }
+            Payload::CustomSection(section) if depth == 0 && section.name() == PRESET_SECTION => {
+                let data = section.data_offset();
+                let (end, data) = (section.range().end, data..data + section.data().len());
+                found.presets.push(Preset { section: begin..end, data });
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
@@ -142,6 +169,29 @@ fn outline(wasm: &[u8]) -> Result<Outline, PluginError> {
         }
     }
     Ok(found)
+}
+
+/// Where a section, or the header of the file, ends.
+fn end_of(payload: &Payload<'_>) -> Option<usize> {
+    match payload {
+        Payload::Version { range, .. } => Some(range.end),
+        section => section.as_section().map(|(_, range)| range.end),
+    }
+}
+
+fn check_preset(wasm: &[u8], presets: Vec<Preset>, max_bytes: usize) -> Result<Option<Preset>, PluginError> {
+    let mut presets = presets.into_iter();
+    let Some(preset) = presets.next() else { return Ok(None) };
+    if presets.next().is_some() {
+        return Err(PluginError::Malformed { reason: format!("it has more than one section {PRESET_SECTION}") });
+    }
+    if preset.data.len() > max_bytes {
+        return Err(PluginError::PresetTooLarge { bytes: preset.data.len(), limit: max_bytes });
+    }
+    if std::str::from_utf8(&wasm[preset.data.clone()]).is_err() {
+        return Err(PluginError::Malformed { reason: format!("its section {PRESET_SECTION} is not UTF-8") });
+    }
+    Ok(Some(preset))
 }
 
 fn check_version(versions: &[String]) -> Result<String, PluginError> {
@@ -183,7 +233,8 @@ mod tests {
 
     #[test]
     fn files_that_are_no_components() {
-        let refuse = |wasm: &[u8]| inspect(wasm, 1 << 20).unwrap_err().to_string();
+        let limits = Limits { component_bytes: 19, ..Limits::default() };
+        let refuse = |wasm: &[u8]| inspect(wasm, &Limits::default()).unwrap_err().to_string();
         assert!(refuse(b"").contains("it is empty"));
         assert!(refuse(b"(component)").contains("it is text"));
         assert!(refuse(b"\x00\x01\x02\x03").contains("magic number"));
@@ -191,6 +242,6 @@ mod tests {
         assert!(refuse(b"\0asm\x01\0\0\0").contains("core module"));
         assert!(refuse(b"\0asm\x0d\0\x01\0").contains("thimble:api-version"));
         assert!(refuse(b"\0asm\x0d\0\x01\0\x09\xff").contains("damaged"));
-        assert!(inspect(&[0; 20], 19).unwrap_err().to_string().contains("component_bytes = 19"));
+        assert!(inspect(&[0; 20], &limits).unwrap_err().to_string().contains("component_bytes = 19"));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) const MIB: usize = 1024 * 1024;
 pub struct Limits {
     /// Size of a component file. Default 64 MiB.
     pub component_bytes: usize,
+    /// Size of the preset that a component carries. Default 4 MiB.
+    pub preset_bytes: usize,
     /// Wall-clock milliseconds that compiling may take. Default 60,000.
     pub compile_timeout_ms: u64,
     /// CPU seconds that compiling may take, over all threads. Default 120.
@@ -106,6 +108,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             component_bytes: 64 * MIB,
+            preset_bytes: 4 * MIB,
             compile_timeout_ms: 60_000,
             compile_cpu_seconds: 120,
             compile_memory_mib: 2048,

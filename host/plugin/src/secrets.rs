@@ -190,6 +190,19 @@ impl Secrets {
         scrubbed
     }
 
+    /// `text` for others to see: placeholders and known values as `***`.
+    pub fn mask(&self, text: &str) -> String {
+        let mut masked = String::with_capacity(text.len());
+        let mut done = 0;
+        for (start, _) in self.placeholders(text.as_bytes()) {
+            masked.push_str(&text[done..start]);
+            masked.push_str(MASK);
+            done = start + PLACEHOLDER_BYTES;
+        }
+        masked.push_str(&text[done..]);
+        self.scrub(&masked)
+    }
+
     /// `text` with placeholders replaced by their values; `None` where it holds none. One pass: a value that looks
     /// like a placeholder is not replaced again.
     pub(crate) fn reveal(&self, text: &[u8], form: Form) -> Option<Vec<u8>> {

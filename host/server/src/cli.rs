@@ -91,6 +91,9 @@ pub enum Command {
     New(commands::new::New),
     /// Build a connector crate to a component
     Build(commands::build::Build),
+    /// Check, describe, pack and try declarative manifests
+    #[command(subcommand)]
+    Manifest(commands::manifest::Manifest),
     /// Serve a small JSON API to try a connector on
     DemoApi(commands::demo_api::DemoApi),
     /// Make, list and revoke tokens of the HTTP API
@@ -119,7 +122,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Move data", &["sync", "backfill", "check", "discover", "runs", "state"]),
     ("Read data", &["tables", "read", "rejects", "replay"]),
     ("Set up", &["serve", "worker", "workers", "plugin", "connection", "apply", "import", "token", "key", "config"]),
-    ("Write connectors", &["new", "build", "demo-api", "registry"]),
+    ("Write connectors", &["new", "build", "manifest", "demo-api", "registry"]),
     ("More", &["completion", "version"]),
 ];
 

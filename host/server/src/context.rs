@@ -92,8 +92,16 @@ impl Context {
 
 /// Reads the configuration; gives it with the file it came from and the data folder that holds.
 pub fn load_config(global: &Global) -> Result<(Config, Option<PathBuf>, PathBuf), CliError> {
+    load_config_from(global.config.as_deref(), global)
+}
+
+/// The same where the configuration is another file than the command line says.
+pub fn load_config_from(
+    chosen: Option<&Path>,
+    global: &Global,
+) -> Result<(Config, Option<PathBuf>, PathBuf), CliError> {
     let lookup = |name: &str| std::env::var(name).ok();
-    let (config, file) = config::load(global.config.as_deref(), &lookup)?;
+    let (config, file) = config::load(chosen, &lookup)?;
     let data = global.data.clone().or_else(|| config.data.clone()).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
     Ok((config, file, data))
 }

@@ -19,6 +19,7 @@ use crate::{
     exit::{CliError, Exit},
     memory,
     recorder::{self, Recorder, Which},
+    rest_component::RestComponent,
     wiring::Wired,
 };
 
@@ -127,11 +128,13 @@ fn host_name() -> String {
 pub struct RunExecutor {
     worker: Worker,
     blobs_dir: PathBuf,
+    rest_component: RestComponent,
 }
 
 impl RunExecutor {
     pub fn new(context: &Context, worker: Worker) -> Result<Self, CliError> {
-        Ok(Self { worker, blobs_dir: context.data.uploads()? })
+        let rest_component = RestComponent::new(&context.config);
+        Ok(Self { worker, blobs_dir: context.data.uploads()?, rest_component })
     }
 
     /// The uploaded component of an install run. Only names that the API gives its uploads are followed.
@@ -152,6 +155,24 @@ impl RunExecutor {
         };
         tokio::fs::write(file, wasm).await.map_err(|error| Failure::system(format!("{}: {error}", file.display())))
     }
+
+    /// Makes an upload that is a manifest the component that runs it.
+    async fn pack(&self, file: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::system(format!("{}: {error}", file.display()));
+        let upload = tokio::fs::read(file).await.map_err(failed)?;
+        let length = upload.len();
+        let component = self.rest_component.installable(upload, &self.worker.store, &self.worker.plugins).await?;
+        if component.len() == length {
+            return Ok(());
+        }
+        tokio::fs::write(file, component).await.map_err(failed)
+    }
+
+    /// The upload as it can be installed.
+    async fn prepare(&self, digest: &str, file: &Path) -> Result<(), Failure> {
+        self.fetch(digest, file).await?;
+        self.pack(file).await
+    }
 }
 
 #[async_trait]
@@ -160,7 +181,7 @@ impl Executor for RunExecutor {
         let upload = self.upload(&run);
         if let Some((digest, file)) = &upload {
             run.subject = Some(file.display().to_string());
-            if let Err(failure) = self.fetch(digest, file).await {
+            if let Err(failure) = self.prepare(digest, file).await {
                 let outcome = RunOutcome::failed(failure, serde_json::Value::Null);
                 if let Err(error) = self.worker.store.finish(&run.id, &outcome, now_ms()).await {
                     tracing::warn!(run = %run.id, error = %error.failure(), "the outcome of a run cannot be stored");

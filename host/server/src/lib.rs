@@ -27,6 +27,7 @@ pub mod progress;
 pub mod prompt;
 pub mod recorder;
 mod registry;
+pub mod rest_component;
 pub mod shelf;
 pub mod telemetry;
 pub mod wiring;

@@ -16,7 +16,7 @@ use crate::{
 /// The parts that the API needs.
 pub fn observe(context: &Context, wired: &Wired, bound: SocketAddr) -> Result<Observe, CliError> {
     let private = context.config.network.allow_private_networks.clone();
-    let sender = Sender::new(private, wiring::tls_roots(context)?);
+    let sender = Sender::new(private, wiring::tls_roots(&context.config)?);
     let sources: Vec<Box<dyn MetricsSource>> = vec![
         Box::new(PluginMetrics(Arc::clone(&wired.worker.plugins))),
         Box::new(ProcessMetrics { data: context.data.root().to_owned() }),

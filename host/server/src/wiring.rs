@@ -10,7 +10,10 @@ use thimble_load::{
     postgres::{Password, Postgres, PostgresSettings},
 };
 use thimble_pipeline::{CanaryLimits, Destinations, Worker, WorkerSettings};
-use thimble_plugin::{CompilerCommand, PluginHost, PluginSettings, egress::TlsRoots};
+use thimble_plugin::{
+    CompilerCommand, PluginHost, PluginSettings,
+    egress::{Rehearsal, TlsRoots},
+};
 use thimble_record::{
     ConnectionId,
     envelope::{Keys, Purpose},
@@ -80,6 +83,7 @@ pub async fn wire(context: &Context) -> Result<Wired, CliError> {
         destinations,
         keys: keys.clone(),
         settings: worker_settings(&context.config.limits),
+        rehearsal: Rehearsal::default(),
     };
     Ok(Wired { worker, keys, key_file })
 }
@@ -174,17 +178,21 @@ fn plugin_settings(context: &Context, keys: &Keys) -> Result<PluginSettings, Cli
     Ok(PluginSettings {
         limits: limits.plugin.clone(),
         allow_private_networks: network.allow_private_networks.clone(),
-        tls_roots: tls_roots(context)?,
+        tls_roots: tls_roots(&context.config)?,
         folder: context.data.plugins(),
         cache_key: keys.stable(Purpose::PluginCache),
-        // This program, even where its file was replaced since it started.
-        compiler: CompilerCommand { program: PathBuf::from("/proc/self/exe"), args: vec!["compile-plugin".into()] },
+        compiler: compiler(),
     })
 }
 
+/// This program, even where its file was replaced since it started.
+pub fn compiler() -> CompilerCommand {
+    CompilerCommand { program: PathBuf::from("/proc/self/exe"), args: vec!["compile-plugin".into()] }
+}
+
 /// The authorities that traffic to others trusts.
-pub fn tls_roots(context: &Context) -> Result<TlsRoots, CliError> {
-    let Some(file) = &context.config.network.extra_ca_file else { return Ok(TlsRoots::default()) };
+pub fn tls_roots(config: &Config) -> Result<TlsRoots, CliError> {
+    let Some(file) = &config.network.extra_ca_file else { return Ok(TlsRoots::default()) };
     let wrong =
         |reason: String| CliError::new(Exit::Usage, format!("network.extra_ca_file {}: {reason}", file.display()));
     let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;

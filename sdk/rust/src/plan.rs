@@ -66,7 +66,9 @@ impl Partition {
         self.descriptor = serde_json::to_string(value)?;
         if self.descriptor.len() > MAX_DESCRIPTOR_BYTES {
             let (id, size) = (&self.id, self.descriptor.len());
-            return Err(Error::refused(format!("partition {id}: descriptor has {size} bytes, at most {MAX_DESCRIPTOR_BYTES} fit")));
+            return Err(Error::refused(format!(
+                "partition {id}: descriptor has {size} bytes, at most {MAX_DESCRIPTOR_BYTES} fit"
+            )));
         }
         Ok(self)
     }

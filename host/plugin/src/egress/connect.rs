@@ -49,9 +49,14 @@ impl Connector {
                 });
             }
         };
-        let tcp = self.dialer.dial(&target).await?;
+        let detour = self.dialer.detour(&target, secure);
+        let (end, secure) = detour.map_or((&target, secure), |(to, secure)| (to, *secure));
+        let tcp = match detour {
+            Some(_) => self.dialer.dial_detour(&target, end).await?,
+            None => self.dialer.dial(end).await?,
+        };
         let stream = match secure {
-            true => Stream::Tls(Box::new(TokioIo::new(self.tls.start_http(&target, tcp).await?))),
+            true => Stream::Tls(Box::new(TokioIo::new(self.tls.start_http(end, tcp).await?))),
             false => Stream::Plain(TokioIo::new(tcp)),
         };
         Ok(HttpStream { stream, _permit: permit })

@@ -1,7 +1,7 @@
 //! From a granted name to an open connection.
 //!
 //! Owns the one place where names are resolved and sockets are opened. Every address is checked, and only checked
-//! addresses are connected to: a name is resolved once a connection and never again after the check.
+//! addresses, and those of an operator's detours, are connected to: a name is resolved once a connection and never again after the check.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 
 use super::{
+    detour::Detour,
     error::EgressError,
     limits::EgressLimits,
     pattern::{HostName, Target},
@@ -44,12 +45,33 @@ pub(super) struct Dialer {
     pub(super) limits: Arc<EgressLimits>,
     resolver: Arc<dyn Resolver>,
     lookups: Arc<Semaphore>,
+    detours: Arc<[Detour]>,
 }
 
 impl Dialer {
-    pub(super) fn new(policy: Policy, resolver: Arc<dyn Resolver>, limits: Arc<EgressLimits>) -> Self {
+    pub(super) fn new(
+        policy: Policy,
+        resolver: Arc<dyn Resolver>,
+        limits: Arc<EgressLimits>,
+        detours: Vec<Detour>,
+    ) -> Self {
         let lookups = Arc::new(Semaphore::new(limits.lookups));
-        Self { policy: Arc::new(policy), limits, resolver, lookups }
+        Self { policy: Arc::new(policy), limits, resolver, lookups, detours: detours.into() }
+    }
+
+    /// Where the operator wants connections for `target` to lead instead, and whether by TLS.
+    pub(super) fn detour(&self, target: &Target, secure: bool) -> Option<&(Target, bool)> {
+        self.detours.iter().find_map(|detour| detour.of(target, secure))
+    }
+
+    /// An open connection to where a detour of `target` leads, whatever the address is: the operator named it.
+    pub(super) async fn dial_detour(&self, target: &Target, to: &Target) -> Result<TcpStream, EgressError> {
+        self.policy.check_target(target)?;
+        let deadline = Instant::now() + self.limits.connect_timeout();
+        match tokio::time::timeout_at(deadline, self.addresses(to)).await {
+            Ok(addresses) => self.connect(to, &addresses?, deadline).await,
+            Err(_) => Err(self.late(to, "resolving the name")),
+        }
     }
 
     /// An open connection to `target`, which is checked here whatever the caller checked.

@@ -1,6 +1,7 @@
 //! What can go wrong with network traffic, named by what the reader can do about it.
 //!
-//! Must never hold a URL's path or query, a header value or a body: they may carry secrets.
+//! Must never hold a URL's path or query (but masked, where a recording has no answer), a header value or a body: they
+//! may carry secrets.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -58,6 +59,14 @@ pub enum EgressError {
         source: Option<Cause>,
     },
 
+    // Recordings.
+    #[error("the recording has no answer to {method} {url}: {reason}; record it again")]
+    NotRecorded { method: String, url: String, reason: &'static str },
+    #[error("{message}")]
+    Recorded { kind: ErrorKind, message: String },
+    #[error("`{text}` is not a detour: {reason}")]
+    BadDetour { text: String, reason: &'static str },
+
     // The guest's side of a request.
     #[error("the body of the request to {host} ended with an error: {reason}")]
     RequestBody { host: String, reason: String },
@@ -105,7 +114,10 @@ impl EgressError {
             Self::NotGranted { .. } | Self::AddressDenied { .. } | Self::BadRequest { .. } | Self::Limit { .. } => {
                 ErrorKind::Refused
             }
-            Self::BadHost { .. }
+            Self::Recorded { kind, .. } => *kind,
+            Self::NotRecorded { .. }
+            | Self::BadDetour { .. }
+            | Self::BadHost { .. }
             | Self::BadPattern { .. }
             | Self::BadTemplate { .. }
             | Self::BadSetting { .. }

@@ -70,6 +70,11 @@ pub struct EgressLimits {
     pub cached_bytes: usize,
     /// Answers in the cache of a run, by number. Default 10,000.
     pub cached_answers: usize,
+    /// Body of a request or an answer in a recording; a request over it is refused while somebody records. Default
+    /// 16 MiB.
+    pub recorded_body_bytes: usize,
+    /// A recording. Default 1 GiB.
+    pub recording_bytes: u64,
 }
 
 impl Default for EgressLimits {
@@ -103,6 +108,8 @@ impl Default for EgressLimits {
             cached_answer_bytes: 8 * 1024 * 1024,
             cached_bytes: 64 * 1024 * 1024,
             cached_answers: 10_000,
+            recorded_body_bytes: 16 * 1024 * 1024,
+            recording_bytes: GIB,
         }
     }
 }

@@ -8,8 +8,10 @@ mod address;
 mod answers;
 mod body;
 mod connect;
+mod detour;
 mod dial;
 mod error;
+mod exchange;
 mod http;
 mod jws;
 mod jwt;
@@ -38,16 +40,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ::http::{Request, Response};
-use bytes::Bytes;
+use ::http::{Request, Response, header::ACCEPT_ENCODING};
+use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use address::Range;
-pub use body::{BoxError, ResponseBody};
+pub use body::BoxError;
+pub use detour::Detour;
 pub use dial::{Resolver, SystemResolver};
 pub use error::{Cause, EgressError};
+pub use exchange::{AnswerBody, Content, Exchange, Failed, Recorder, RecordingError, Rehearsal, Replay, Watcher};
 pub use limits::EgressLimits;
 pub use net::NetStream;
 pub use pattern::{HostName, HostPattern, Origin, Target};
@@ -57,7 +61,9 @@ pub use template::{check_grant, check_host, expand, is_template};
 pub use tls::TlsRoots;
 
 use self::{
+    body::{GuestBody, ResponseBody},
     dial::Dialer,
+    exchange::Tape,
     http::{HttpClient, HttpParts},
     tls::TlsClient,
 };
@@ -85,6 +91,8 @@ pub struct EgressParts {
     pub run: RunServices,
     /// When the call of the guest ends: nothing waits for a turn that comes later.
     pub deadline: Option<Instant>,
+    /// How this traffic differs from that of every day.
+    pub rehearsal: Rehearsal,
 }
 
 impl EgressParts {
@@ -101,6 +109,7 @@ impl EgressParts {
             shared: Arc::default(),
             run: RunServices::default(),
             deadline: None,
+            rehearsal: Rehearsal::default(),
         }
     }
 }
@@ -118,18 +127,21 @@ struct Inner {
     streams: Arc<Semaphore>,
     limits: Arc<EgressLimits>,
     log: Arc<dyn LogSink>,
+    secrets: Secrets,
+    rehearsal: Rehearsal,
 }
 
 impl From<EgressParts> for Egress {
     fn from(parts: EgressParts) -> Self {
-        let EgressParts { policy, secrets, limits, log, roots, resolver, clock, shared, run, deadline } = parts;
+        let EgressParts { policy, secrets, limits, log, roots, resolver, clock, shared, run, deadline, rehearsal } =
+            parts;
         let limits = Arc::new(limits);
-        let dialer = Dialer::new(policy, resolver, limits.clone());
+        let dialer = Dialer::new(policy, resolver, limits.clone(), rehearsal.detours.clone());
         let tls = TlsClient::new(roots, limits.clone());
-        let parts = HttpParts { secrets, shared, run, clock, deadline };
+        let parts = HttpParts { secrets: secrets.clone(), shared, run, clock, deadline };
         let http = Arc::new(HttpClient::new(dialer.clone(), tls.clone(), parts));
         let streams = Arc::new(Semaphore::new(limits.net_connections));
-        Self { inner: Arc::new(Inner { http, dialer, tls, streams, limits, log }) }
+        Self { inner: Arc::new(Inner { http, dialer, tls, streams, limits, log, secrets, rehearsal }) }
     }
 }
 
@@ -144,7 +156,7 @@ impl Egress {
     ///
     /// Where the session has secrets, or a signature is asked for, a body of unknown or small length is read to its
     /// end (or to [`EgressLimits::held_body_bytes`]) before the request leaves.
-    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, EgressError>
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<AnswerBody>, EgressError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -157,12 +169,62 @@ impl Egress {
         &self,
         request: Request<B>,
         patience: Option<Duration>,
-    ) -> Result<Response<ResponseBody>, EgressError>
+    ) -> Result<Response<AnswerBody>, EgressError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        if self.inner.rehearsal.is_seen() {
+            return self.send_seen(request, patience).await;
+        }
+        Ok(self.send_live(request, patience).await?.map(|body| AnswerBody::live(body, None)))
+    }
+
+    /// [`Egress::send`] where somebody watches, or answers instead of the network.
+    async fn send_seen(
+        &self,
+        request: Request<GuestBody>,
+        patience: Option<Duration>,
+    ) -> Result<Response<AnswerBody>, EgressError> {
+        let Inner { rehearsal, secrets, limits, dialer, .. } = &*self.inner;
+        let (mut parts, body) = request.into_parts();
+        let target = self.audited(prepare::target(&parts.uri).map(|(target, _)| target))?;
+        self.audited(dialer.policy.check_target(&target))?;
+        let body = whole(body, limits.recorded_body_bytes, &target).await?;
+        let begun = exchange::begun(rehearsal.next_number(), &parts, &body, secrets);
+        if let Some(replay) = &rehearsal.replay {
+            let (recorded, answer) = replay.answer(&begun)?;
+            rehearsal.tell(&Exchange { number: begun.number, ..recorded });
+            return answer;
+        }
+        if rehearsal.watchers.iter().any(|watcher| watcher.wants_plain_answers()) {
+            parts.headers.remove(ACCEPT_ENCODING);
+        }
+        let mut tape = Tape::new(begun, limits.recorded_body_bytes, secrets.clone(), rehearsal.clone());
+        let request = Request::from_parts(parts, Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        match self.send_live(request, patience).await {
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                tape.answered(&head);
+                Ok(Response::from_parts(head, AnswerBody::live(body, Some(tape))))
+            }
+            Err(error) => {
+                if error.is_denial() {
+                    tape.forget()
+                } else {
+                    tape.end(Some(&error))
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn send_live(
+        &self,
+        request: Request<GuestBody>,
+        patience: Option<Duration>,
+    ) -> Result<Response<ResponseBody>, EgressError> {
         self.audited(self.inner.http.send(request, patience).await)
     }
 
@@ -172,8 +234,12 @@ impl Egress {
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<NetStream, EgressError> {
-        let Inner { dialer, tls, streams, limits, .. } = &*self.inner;
+        let Inner { dialer, tls, streams, limits, rehearsal, .. } = &*self.inner;
         let target = dialer.policy.check(host, port)?;
+        if rehearsal.replay.is_some() {
+            let reason = "connections other than HTTP are not recorded";
+            return Err(EgressError::NotRecorded { method: "CONNECT".into(), url: target.to_string(), reason });
+        }
         // Not waited for: the guest that asks may be the one that holds them.
         let permit = streams.clone().try_acquire_owned().map_err(|_| EgressError::Limit {
             host: target.to_string(),
@@ -194,4 +260,23 @@ impl Egress {
         }
         result
     }
+}
+
+/// A body of at most `most` bytes, in memory.
+async fn whole(mut body: GuestBody, most: usize, target: &Target) -> Result<Bytes, EgressError> {
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| body::request_body_failed(&target.to_string(), &error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if held.len() + data.len() > most {
+            return Err(EgressError::Limit {
+                host: target.to_string(),
+                what: "recorded request's body",
+                limit: "recorded_body_bytes",
+                allowed: most as u64,
+            });
+        }
+        held.extend_from_slice(&data);
+    }
+    Ok(held.freeze())
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::secrets::{Secrets, is_placeholder};
 
 /// Headers with this prefix are orders to the host.
-const ORDER_PREFIX: &str = "thimble-";
+pub(super) const ORDER_PREFIX: &str = "thimble-";
 pub(super) const JWT_HEADER: &str = "thimble-jwt";
 pub(super) const TOKEN_HEADER: &str = "thimble-token";
 pub(super) const PACE_HEADER: &str = "thimble-pace";

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use thimble_plugin::{
     CompilerCommand, Connector, HostPattern, Limits, LogLevel, LogSink, Partition, PluginError, PluginHost,
     PluginSettings, RawBatch, ReadRequest, RecordSink, Secrets, Session,
-    egress::{PrivateNetworks, TlsRoots},
+    egress::{PrivateNetworks, Rehearsal, TlsRoots},
 };
 use thimble_record::{Failure, Rejected, ReplicationMethod, Stream, StreamSchema};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -69,6 +69,7 @@ pub fn from_core(module: &[u8]) -> Vec<u8> {
         import wasi:random/random@0.2.6;
         import wasi:cli/exit@0.2.6;
         import wasi:cli/environment@0.2.6;
+        import wasi:cli/stdin@0.2.6;
         import wasi:cli/stdout@0.2.6;
         import wasi:http/outgoing-handler@0.2.6;
     }\n";
@@ -83,11 +84,12 @@ pub fn from_core(module: &[u8]) -> Vec<u8> {
     component
 }
 
-/// Appends a custom section. Its parts are shorter than 128 bytes, so that each length is one byte.
-fn add_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
+/// Appends a custom section. Its length is written with five bytes, which is more than it needs.
+pub fn add_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
     let length = 1 + name.len() + data.len();
-    assert!(length < 128);
-    component.extend([0, length as u8, name.len() as u8]);
+    component.push(0);
+    component.extend((0..5).map(|at| (length >> (7 * at) & 0x7f) as u8 | if at < 4 { 0x80 } else { 0 }));
+    component.push(name.len() as u8);
     component.extend(name.as_bytes());
     component.extend(data);
 }
@@ -204,6 +206,7 @@ pub fn session(log: Arc<dyn LogSink>, grants: &[&str]) -> Session {
         grants: grants.iter().map(|text| HostPattern::parse(text).unwrap()).collect(),
         log,
         services: thimble_plugin::egress::RunServices::default(),
+        rehearsal: Rehearsal::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use thimble_plugin::{CompilerCommand, Limits, PluginError, PluginHost};
 
-use crate::fixture::{TestHost, component, from_core, settings};
+use crate::fixture::{TestHost, add_section, component, from_core, plain_session, settings};
 
 async fn refused(wasm: &[u8]) -> PluginError {
     let host = TestHost::new(Limits::default());
@@ -181,4 +181,52 @@ async fn a_file_that_is_not_what_its_name_says_is_not_loaded() {
     for digest in ["../../etc/passwd", "", "ABC"] {
         assert!(matches!(host.host.load(digest).await.err().unwrap(), PluginError::NotInstalled { .. }));
     }
+}
+
+fn packed(preset: &[u8]) -> Vec<u8> {
+    let mut wasm = component("preset.wat", &[]);
+    add_section(&mut wasm, "thimble:preset", preset);
+    wasm
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn components_that_differ_in_their_preset_share_their_code() {
+    let first = TestHost::new(Limits::default());
+    let one = first.host.install(&packed(b"one")).await.unwrap();
+    // No compiler any more: the code is there already, in memory and in the cache.
+    let folder = first.folder.path();
+    let host = || {
+        let mut settings = settings(folder, Limits::default());
+        settings.compiler = CompilerCommand { program: "/nonexistent".into(), args: vec![] };
+        PluginHost::new(settings).unwrap()
+    };
+    let (second, third) = (host(), host());
+    let two = second.install(&packed("zwei: ä".as_bytes())).await.unwrap();
+    assert_ne!(one.digest, two.digest);
+    assert_eq!(std::fs::read_dir(folder.join("cache")).unwrap().count(), 1);
+    for (digest, preset) in [(&one.digest, "one"), (&two.digest, "zwei: ä"), (&one.digest, "one")] {
+        let connector = third.load(digest).await.unwrap();
+        for _call in 0..2 {
+            assert_eq!(
+                connector.check(&plain_session()).await.unwrap(),
+                preset,
+                "every instance gets the whole preset"
+            );
+        }
+    }
+    third.remove(&one.digest).await.unwrap();
+    assert_eq!(host().load(&two.digest).await.unwrap().check(&plain_session()).await.unwrap(), "zwei: ä");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preset_is_one_short_text() {
+    let limit = Limits::default().preset_bytes;
+    let error = refused(&packed(&vec![b'x'; limit + 1])).await;
+    assert!(matches!(error, PluginError::PresetTooLarge { .. }), "{error:?}");
+    assert!(refused(&packed(b"\xff\xfe")).await.to_string().contains("thimble:preset is not UTF-8"));
+    let mut twice = packed(b"one");
+    add_section(&mut twice, "thimble:preset", b"two");
+    assert!(refused(&twice).await.to_string().contains("more than one section thimble:preset"));
+    let host = TestHost::new(Limits::default());
+    host.host.install(&packed(&vec![b'x'; limit])).await.unwrap();
 }

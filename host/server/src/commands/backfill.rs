@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::sync;
+use super::{recording::Recording, sync};
 use crate::{
     cli::Global,
     exit::{CliError, Exit},
@@ -43,5 +43,5 @@ pub fn run(arguments: Backfill, global: &Global, output: Output) -> Result<(), C
         config.insert(key.to_owned(), value);
     }
     let request = json!({ "streams": streams, "backfill": { "name": name, "config": config } });
-    sync::execute(&connection, request, global, output)
+    sync::execute(&connection, request, Recording::default(), global, output)
 }

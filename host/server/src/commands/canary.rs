@@ -8,7 +8,10 @@ use thimble_pipeline::{CanaryRequest, RunEvent};
 use thimble_record::RunId;
 use thimble_store::{RunKind, Store};
 
-use super::execute::{self, Asked, Executed, failure_of};
+use super::{
+    execute::{self, Asked, Executed, failure_of},
+    recording::Recording,
+};
 use crate::{
     cli::Global,
     context::connection_id,
@@ -47,6 +50,7 @@ pub fn run(arguments: &Canary, global: &Global, output: Output) -> Result<Exit, 
         kind: RunKind::Canary,
         request: Value::Null,
         watch: Arc::new(|_: RunEvent| {}),
+        recording: Recording::default(),
     };
     let prepare = async |store: &Store| Ok(json!(request(store, arguments).await?));
     execute::run_prepared(asked, global, output, prepare, async |Executed { run, .. }| {

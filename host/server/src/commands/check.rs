@@ -6,7 +6,10 @@ use serde_json::json;
 use thimble_pipeline::RunEvent;
 use thimble_store::RunKind;
 
-use super::execute::{self, Asked, Executed, failure_of};
+use super::{
+    execute::{self, Asked, Executed, failure_of},
+    recording::Recording,
+};
 use crate::{cli::Global, exit::CliError, output::Output};
 
 /// Prove that a connection's configuration works.
@@ -23,6 +26,7 @@ pub fn run(arguments: &Check, global: &Global, output: Output) -> Result<(), Cli
         kind: RunKind::Check,
         request: serde_json::Value::Null,
         watch: Arc::new(|_: RunEvent| {}),
+        recording: Recording::default(),
     };
     execute::run(asked, global, output, async |Executed { id, run, .. }| {
         if let Some(error) = failure_of(&run) {

@@ -8,6 +8,7 @@ use thimble_store::RunKind;
 
 use super::{
     execute::{self, Asked, Executed, failure_of},
+    recording::Recording,
     runs::word,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub fn run(arguments: &Discover, global: &Global, output: Output) -> Result<(), 
         kind: RunKind::Discover,
         request: serde_json::Value::Null,
         watch: Arc::new(|_: RunEvent| {}),
+        recording: Recording::default(),
     };
     execute::run(asked, global, output, async |Executed { id, run, .. }| {
         if let Some(error) = failure_of(&run) {

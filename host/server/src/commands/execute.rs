@@ -8,7 +8,7 @@ use thimble_record::ConnectionId;
 use thimble_store::{NewRun, RunKind, RunRow, RunStatus, Store, Trigger};
 use tokio_util::sync::CancellationToken;
 
-use super::stop;
+use super::{recording::Recording, stop};
 use crate::{
     cli::Global,
     connections,
@@ -33,6 +33,7 @@ pub struct Asked<'a> {
     pub request: Value,
     /// Sees every event besides the recorder.
     pub watch: Arc<dyn EventSink>,
+    pub recording: Recording,
 }
 
 /// Stores the connection as the configuration file has it, executes the run, and gives `then` its result. Ctrl-C
@@ -58,7 +59,8 @@ pub fn run_prepared<T>(
     let context = Context::create(global, output, Some("warn"))?;
     runtime(context.threads())?.block_on(async {
         let id = connection_id(asked.connection)?;
-        let wired = wiring::wire(&context).await?;
+        let mut wired = wiring::wire(&context).await?;
+        wired.worker.rehearsal = asked.recording.open(&context.config.limits.plugin.egress)?;
         if let Some(wanted) = context.config.connections.get(asked.connection) {
             connections::apply(&wired.worker.store, &wired.keys, asked.connection, wanted, now_ms()).await?;
         }

@@ -12,6 +12,7 @@ pub mod demo_api;
 pub mod discover;
 pub mod import;
 pub mod key;
+pub mod manifest;
 pub mod new;
 pub mod plugin;
 pub mod read;
@@ -30,6 +31,7 @@ pub mod workers;
 
 mod execute;
 mod permissions;
+mod recording;
 mod stop;
 
 use std::process::ExitCode;
@@ -67,6 +69,7 @@ pub fn dispatch(command: Command, global: &Global, output: Output) -> Result<Exi
         Command::Token(command) => token::run(command, global, output),
         Command::Key(command) => key::run(&command, global, output),
         Command::Registry(command) => registry::run(command, global, output),
+        Command::Manifest(command) => manifest::run(command, global, output),
         Command::Config(command) => config::run(&command, global, output),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Version => version::run(output),

@@ -16,19 +16,23 @@ use crate::{
     context::{Context, now_ms, read_input, runtime, small_runtime},
     exit::{CliError, Exit},
     output::{Output, Table, instant},
-    prompt, wiring,
+    prompt,
+    rest_component::RestComponent,
+    wiring,
 };
 
 /// Install, inspect and grant plugins.
 #[derive(Debug, clap::Subcommand)]
 pub enum Plugin {
-    /// Install a plugin from a component file, or replace it
+    /// Install a plugin from a component file or a declarative manifest, or replace it
     ///
     /// Shows what the plugin asks for. On a terminal it asks whether to grant that; elsewhere nothing is granted
     /// without --grant, and `thimble plugin grant` can do it later.
-    #[command(after_help = "Example:\n  thimble plugin install files.wasm --grant")]
+    #[command(
+        after_help = "Examples:\n  thimble plugin install files.wasm --grant\n  thimble plugin install manifest.yaml --grant"
+    )]
     Install {
-        /// The component (.wasm).
+        /// The component (.wasm), or a manifest (YAML or JSON) that becomes one.
         file: PathBuf,
         /// Grant what it asks for, without a question.
         #[arg(long)]
@@ -103,6 +107,7 @@ fn install(context: &Context, file: &Path, grant: bool) -> Result<(), CliError> 
     let output = context.output;
     runtime(context.threads())?.block_on(async {
         let worker = wiring::wire(context).await?.worker;
+        let wasm = RestComponent::new(&context.config).installable(wasm, &worker.store, &worker.plugins).await?;
         let InstalledVersion { plugin, activated, .. } = worker.install(&wasm, Activate::Always).await?;
         let asked = permissions::of(&plugin)?;
         let before = worker.store.grants(&plugin.name).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::sync;
+use super::{recording::Recording, sync};
 use crate::{cli::Global, exit::CliError, output::Output};
 
 /// Try rejected records again, after what was wrong was put right
@@ -28,5 +28,5 @@ pub struct Replay {
 pub fn run(arguments: Replay, global: &Global, output: Output) -> Result<(), CliError> {
     let Replay { connection, streams, reasons } = arguments;
     let request = json!({ "streams": streams, "replay": { "reasons": reasons } });
-    sync::execute(&connection, request, global, output)
+    sync::execute(&connection, request, Recording::default(), global, output)
 }

@@ -15,6 +15,7 @@ use thimble_store::{RunKind, RunRow};
 
 use super::{
     execute::{self, Asked, Executed, failure_of},
+    recording::Recording,
     runs::word,
 };
 use crate::{
@@ -41,6 +42,8 @@ pub struct Sync {
     /// Read everything again; the old rows stay readable until the new ones take their place.
     #[arg(long)]
     full_refresh: bool,
+    #[command(flatten)]
+    recording: Recording,
 }
 
 /// What is shown when it is over.
@@ -83,14 +86,22 @@ struct StreamSummary {
 
 /// Syncs.
 pub fn run(arguments: Sync, global: &Global, output: Output) -> Result<(), CliError> {
-    let Sync { connection, streams, full_refresh } = arguments;
-    execute(&connection, json!({ "streams": streams, "full_refresh": full_refresh }), global, output)
+    let Sync { connection, streams, full_refresh, recording } = arguments;
+    let request = json!({ "streams": streams, "full_refresh": full_refresh });
+    execute(&connection, request, recording, global, output)
 }
 
 /// Runs a sync of this request and shows what it came to.
-pub fn execute(connection: &str, request: Value, global: &Global, output: Output) -> Result<(), CliError> {
+pub fn execute(
+    connection: &str,
+    request: Value,
+    recording: Recording,
+    global: &Global,
+    output: Output,
+) -> Result<(), CliError> {
     let watcher = Arc::new(Watcher::new(output.quiet));
-    let asked = Asked { connection, kind: RunKind::Sync, request, watch: Arc::clone(&watcher) as Arc<dyn EventSink> };
+    let watch = Arc::clone(&watcher) as Arc<dyn EventSink>;
+    let asked = Asked { connection, kind: RunKind::Sync, request, watch, recording };
     execute::run(asked, global, output, async |Executed { wired, id, run, .. }| {
         let spans = watcher.finish();
         let failure = failure_of(&run);

@@ -59,6 +59,9 @@ pub struct Config {
     pub destinations: BTreeMap<String, Destination>,
     /// Folder of a registry: `index.json` and the components, as `thimble registry add` writes them.
     pub registry: Option<PathBuf>,
+    /// The component that runs declarative manifests. Default: the installed plugin `rest`, then a file `rest.wasm`
+    /// beside the program.
+    pub rest_component: Option<PathBuf>,
     /// Every limit that the host enforces.
     pub limits: Limits,
     /// What connectors may reach, beyond their grants.

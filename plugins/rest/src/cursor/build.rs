@@ -81,8 +81,11 @@ fn duration(node: &Node<'_>, key: &str, scope: &Scope) -> Result<Option<Duration
 
 fn of_moments(node: &Node<'_>, scope: &Scope) -> Result<(Setting, EndOfRange)> {
     let format = node.need("datetime_format")?.text()?.to_owned();
-    let mut inputs: Vec<String> =
-        node.items("cursor_datetime_formats").iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_>>()?;
+    let mut inputs: Vec<String> = node
+        .items("cursor_datetime_formats")
+        .iter()
+        .map(|item| item.text().map(str::to_owned))
+        .collect::<Result<_>>()?;
     inputs.push(format.clone());
     let granularity = duration(node, "cursor_granularity", scope)?;
     if node.get("step").is_some() != node.get("cursor_granularity").is_some() {
@@ -130,7 +133,8 @@ fn clamp(node: &Node<'_>, scope: &Scope) -> Result<Clamp> {
             let details = clamping.get("target_details").and_then(|details| details.get("weekday"));
             let named = details.as_ref().and_then(|day| day.value.as_str()).unwrap_or_default();
             let day = WEEKDAYS.iter().position(|day| *day == named).and_then(|day| i64::try_from(day).ok());
-            day.map(Clamp::Week).ok_or_else(|| clamping.wrong("WEEK needs a `weekday` such as MONDAY in `target_details`"))
+            day.map(Clamp::Week)
+                .ok_or_else(|| clamping.wrong("WEEK needs a `weekday` such as MONDAY in `target_details`"))
         }
         other => Err(clamping.wrong(format!("`{other}` is no target: DAY, WEEK and MONTH are"))),
     }

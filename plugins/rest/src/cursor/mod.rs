@@ -89,7 +89,9 @@ impl Cursor {
     /// # Errors
     /// Kind config: templates, formats, limits.
     pub fn pieces(&mut self, partition: Slice, parents: &Value, scope: &Scope) -> Result<Vec<Piece>> {
-        let Some(setting) = self.setting.clone() else { return Ok(vec![Piece { slice: partition, ..Piece::default() }]) };
+        let Some(setting) = self.setting.clone() else {
+            return Ok(vec![Piece { slice: partition, ..Piece::default() }]);
+        };
         let end = self.end.at(&setting, scope)?;
         let windows = match &mut self.kind {
             Kind::Final => return Ok(vec![Piece { slice: partition, ..Piece::default() }]),
@@ -99,8 +101,7 @@ impl Cursor {
         let piece = |window: Window| {
             let (from, to) = setting.bounds.clone().unwrap_or_else(|| ("start".into(), "end".into()));
             let mut slice = partition.clone();
-            slice.cursor =
-                [(from, setting.scale.write(&window.start)), (to, setting.scale.write(&window.end))].into();
+            slice.cursor = [(from, setting.scale.write(&window.start)), (to, setting.scale.write(&window.end))].into();
             Piece { slice, window: Some(window), ..Piece::default() }
         };
         Ok(windows.into_iter().map(piece).collect())
@@ -148,9 +149,7 @@ impl Cursor {
         match &mut self.kind {
             Kind::Final => Ok(()),
             Kind::Windows(cursor) => cursor.close(&setting, window, seen.most_recent),
-            Kind::Partitioned(cursor) => {
-                cursor.close(&setting, &piece.slice.partition, window, seen.most_recent)
-            }
+            Kind::Partitioned(cursor) => cursor.close(&setting, &piece.slice.partition, window, seen.most_recent),
         }
     }
 

@@ -67,11 +67,7 @@ impl WindowCursor {
             RestError::config(format!("the state of `{}` cannot be read: {}", setting.field, error.message))
         })?;
         let reached = before.filter(|at| at.truthy() && *at >= setting.start).unwrap_or_else(|| setting.start.clone());
-        let first = Interval {
-            start: setting.start.clone(),
-            end: reached.clone(),
-            most_recent: Some(reached.clone()),
-        };
+        let first = Interval { start: setting.start.clone(), end: reached.clone(), most_recent: Some(reached.clone()) };
         let legacy = state.as_map().cloned().unwrap_or_default();
         Ok(Self { reached, read: vec![first], legacy, closed_one: false })
     }

@@ -41,7 +41,7 @@ impl Wire for Quiet {
 
 pub fn told() -> (Env, Rc<Quiet>) {
     let wire = Rc::new(Quiet::default());
-    (Env { wire: wire.clone(), config: json(r#"{"prefix": "p_", "n": 5}"#), stream: "items".into() }, wire)
+    (Env::new(wire.clone(), json(r#"{"prefix": "p_", "n": 5}"#), "items"), wire)
 }
 
 pub fn env() -> Env {

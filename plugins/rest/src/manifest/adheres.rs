@@ -8,7 +8,7 @@ use regex::RegexBuilder;
 
 use super::normalization::PLACEHOLDER;
 use crate::{
-    limits::{MAX_SCHEMA_PATTERN_MEMORY, MAX_SCHEMA_DEPTH, MAX_SCHEMA_STEPS},
+    limits::{MAX_SCHEMA_DEPTH, MAX_SCHEMA_PATTERN_MEMORY, MAX_SCHEMA_STEPS},
     value::Value,
 };
 

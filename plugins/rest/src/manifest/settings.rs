@@ -6,7 +6,7 @@ use regex::RegexBuilder;
 
 use super::finding::Findings;
 use crate::{
-    limits::{MAX_SCHEMA_PATTERN_MEMORY, MAX_SCHEMA_DEPTH},
+    limits::{MAX_SCHEMA_DEPTH, MAX_SCHEMA_PATTERN_MEMORY},
     node::Node,
     value::{Map, Value},
 };

@@ -115,7 +115,8 @@ impl Parent {
             if self.reading.is_none() {
                 let Some(piece) = self.stream.next_piece().await? else { return Ok(None) };
                 let pages = self.stream.pages(&piece);
-                self.reading = Some(Reading { piece, seen: Seen::default(), pages: Some(pages), records: VecDeque::new() });
+                self.reading =
+                    Some(Reading { piece, seen: Seen::default(), pages: Some(pages), records: VecDeque::new() });
             }
             let Some(reading) = self.reading.as_mut() else { continue };
             let record = pull(reading).await?;

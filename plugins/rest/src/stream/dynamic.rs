@@ -7,7 +7,10 @@ use crate::{
     error::{RestError, Result},
     interpolation::{Scope, Template},
     limits::MAX_STREAMS,
-    manifest::{self, Manifest, parameters::{self, Winner}},
+    manifest::{
+        self, Manifest,
+        parameters::{self, Winner},
+    },
     node::Node,
     stream::{Env, Stream},
     value::{Map, Value},
@@ -210,8 +213,9 @@ async fn by_records(node: &Node<'_>, resolver: &Node<'_>, env: &Env) -> Result<V
         while let Some(page) = pages.next().await? {
             found.extend(page.records.iter().map(|record| (record.value(), piece.slice.value())));
             if found.len() > MAX_STREAMS {
-                return Err(RestError::config(format!("the source makes more than {MAX_STREAMS} streams"))
-                    .at(&resolver.path));
+                return Err(
+                    RestError::config(format!("the source makes more than {MAX_STREAMS} streams")).at(&resolver.path)
+                );
             }
         }
     }

@@ -84,7 +84,9 @@ impl Jobs {
             decoder: node.get("decoder").map_or_else(|| Ok(Decoder::Json), |node| Decoder::build(&node))?,
             statuses: statuses(&node.need("status_mapping")?, env)?,
             timeout_us: minutes.saturating_mul(60_000_000),
-            retry_wait_us: retry_wait.and_then(|wait| u64::try_from(wait).ok()).map(|wait| wait.saturating_mul(1_000_000)),
+            retry_wait_us: retry_wait
+                .and_then(|wait| u64::try_from(wait).ok())
+                .map(|wait| wait.saturating_mul(1_000_000)),
             download: Rc::new(download(node, env)?),
             at: node.path.clone(),
             env: env.clone(),
@@ -246,7 +248,8 @@ fn statuses(node: &Node<'_>, env: &Env) -> Result<Vec<(String, Status)>> {
 /// The retriever of results: no filter and no transformation, which the stream's own selector does.
 fn download(node: &Node<'_>, env: &Env) -> Result<Retriever> {
     let member = |key: &str| node.get(key).map(|member| member.value.clone());
-    let everything: Map = [("type".into(), "DpathExtractor".into()), ("field_path".into(), Value::list(Vec::new()))].into();
+    let everything: Map =
+        [("type".into(), "DpathExtractor".into()), ("field_path".into(), Value::list(Vec::new()))].into();
     let extractor = member("download_extractor").unwrap_or_else(|| Value::map(everything));
     let selector: Map = [("type".into(), "RecordSelector".into()), ("extractor".into(), extractor)].into();
     let mut retriever: Map = [

@@ -74,7 +74,18 @@ impl Pages {
     pub fn new(retriever: Rc<Retriever>, cursor: Rc<RefCell<Cursor>>, piece: &Piece) -> Self {
         let (token, slice) = (retriever.paginator.initial_token(), piece.slice.clone());
         let (state, seen) = (Progress::First, Seen::default());
-        Self { retriever, cursor, piece: piece.clone(), slice, token, state, seen, counted: 0, same_again: 0, job: None }
+        Self {
+            retriever,
+            cursor,
+            piece: piece.clone(),
+            slice,
+            token,
+            state,
+            seen,
+            counted: 0,
+            same_again: 0,
+            job: None,
+        }
     }
 
     /// Goes on with the page after this token.

@@ -26,7 +26,11 @@ pub struct Properties {
 enum Listed {
     Fixed(Vec<String>),
     /// The source lists them: a stream, and the path to a name in its records.
-    Asked { stream: Value, path: Vec<String>, at: String },
+    Asked {
+        stream: Value,
+        path: Vec<String>,
+        at: String,
+    },
 }
 
 struct Chunking {
@@ -58,7 +62,8 @@ impl Properties {
     }
 
     fn of(node: &Node<'_>, list: Option<Node<'_>>, env: &Env) -> Result<Self> {
-        let texts = |node: &Node<'_>| node.list().iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_>>();
+        let texts =
+            |node: &Node<'_>| node.list().iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_>>();
         let listed = match list {
             None => Listed::Fixed(Vec::new()),
             Some(list) if list.value.as_list().is_some() => Listed::Fixed(texts(&list)?),
@@ -186,8 +191,11 @@ impl Chunking {
     }
 
     fn key_of(&self, record: &Value) -> Option<String> {
-        let parts: Option<Vec<String>> =
-            self.key.iter().map(|key| record.get(key).filter(|part| part.truthy()).map(crate::http::text::text)).collect();
+        let parts: Option<Vec<String>> = self
+            .key
+            .iter()
+            .map(|key| record.get(key).filter(|part| part.truthy()).map(crate::http::text::text))
+            .collect();
         parts.map(|parts| parts.join(","))
     }
 }

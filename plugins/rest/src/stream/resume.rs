@@ -35,7 +35,10 @@ pub enum Resuming {
     Not,
     /// It was read; the state says how far it came.
     Skip(Value),
-    GoOn { token: Value, most_recent: Value },
+    GoOn {
+        token: Value,
+        most_recent: Value,
+    },
 }
 
 /// A checkpoint, taken apart.

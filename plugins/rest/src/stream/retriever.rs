@@ -267,9 +267,12 @@ struct First {
 impl First {
     fn build(retriever: &Node<'_>, env: &Env) -> Result<Rc<dyn FirstRecord>> {
         let name = Value::str(&env.stream);
-        let stream: Map =
-            [("type".into(), "DeclarativeStream".into()), ("name".into(), name), ("retriever".into(), retriever.value.clone())]
-                .into();
+        let stream: Map = [
+            ("type".into(), "DeclarativeStream".into()),
+            ("name".into(), name),
+            ("retriever".into(), retriever.value.clone()),
+        ]
+        .into();
         Ok(Rc::new(Self { stream: Value::map(stream), path: retriever.path.clone(), env: env.clone() }))
     }
 }

@@ -12,8 +12,8 @@
 //! Requests pass the host's egress policy; a host that is not granted is refused. Owns no credentials:
 //! secrets are placeholders here, which the host replaces on the way out.
 
-mod pending;
 mod order;
+mod pending;
 mod redirect;
 mod request;
 mod response;
@@ -28,8 +28,8 @@ use native as wire;
 #[cfg(target_arch = "wasm32")]
 use wasi as wire;
 
-pub use pending::{Pending, wait};
 pub use order::{Initial, Jwt, Pace, Placement, Refresh, Token, TokenRequest};
+pub use pending::{Pending, wait};
 pub use request::{Request, Verb, get, post};
 pub use response::{Body, DEFAULT_BODY_LIMIT, Response};
 pub use retry::{MAX_RETRY_AFTER, MAX_WAIT, TRIES};

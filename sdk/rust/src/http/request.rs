@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use url::Url;
 
-use super::pending::Pending;
 use super::order::{CACHE_HEADER, JWT_HEADER, Jwt, PACE_HEADER, Pace, TOKEN_HEADER, Token, encoded};
+use super::pending::Pending;
 use super::redirect::{MAX_REDIRECTS, redirect};
 use super::response::Response;
 use super::retry::{self, Verdict};

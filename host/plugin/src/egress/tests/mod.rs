@@ -3,6 +3,7 @@
 
 mod addresses;
 mod answers;
+mod exchange;
 mod hostile;
 mod http;
 mod jwt;
@@ -129,7 +130,7 @@ pub fn get(url: &str) -> Request<Empty<Bytes>> {
     Request::get(url).body(Empty::new()).unwrap()
 }
 
-pub async fn body_of(response: Response<ResponseBody>) -> String {
+pub async fn body_of(response: Response<AnswerBody>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
