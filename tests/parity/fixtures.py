@@ -187,7 +187,7 @@ class Route:
 
     def __init__(self, spec):
         method, _, target = spec["on"].partition(" ")
-        origin, path = re.fullmatch(r"(https?://[^/]+)?(/.*|\*)", target).groups()
+        origin, path = re.fullmatch(r"(https?://[^/]+)?([/*].*)", target or "*").groups()
         self.method, self.origin = method, origin
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)).replace(r"\*", ".*")
         self.path = re.compile(pattern)
