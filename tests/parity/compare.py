@@ -36,7 +36,8 @@ class Ignore:
     record_fields: list = field(default_factory=list)
     body_fields: list = field(default_factory=list)
     state: bool = False
-    request_counts: bool = False
+    # Prefixes of URLs that either side may ask more than once, like the endpoints of tokens.
+    once: list = field(default_factory=list)
 
 
 def canonical(value):
@@ -133,19 +134,24 @@ def in_order(reference_groups, ours, what):
 
 
 def compare_requests(reference, ours, ignore):
-    def texts(run):
-        return [canonical(normal_request(request, ignore)) for request in run.requests]
-
-    left, right = texts(reference), texts(ours)
-    if ignore.request_counts:
-        left_set, right_set = list(dict.fromkeys(left)), list(dict.fromkeys(right))
-        return only_here(left_set, right_set, lambda text: shown_request(json.loads(text)), "request")
+    left, right = request_texts(reference, ignore), request_texts(ours, ignore)
     lines = only_here(left, right, lambda text: shown_request(json.loads(text)), "request")
     groups = collections.defaultdict(list)
-    for request, text in zip(reference.requests, left):
+    for request, text in zip(reference.requests, [canonical(normal_request(request, ignore)) for request in reference.requests]):
         groups[request["notes"].get("partition", "")].append(text)
     groups.pop("", None)
     return lines + in_order(groups, right, "requests")
+
+
+def request_texts(run, ignore):
+    """Every request as text; those to URLs of `once` only the first time."""
+    texts, seen = [], set()
+    for request in run.requests:
+        text = canonical(normal_request(request, ignore))
+        if text not in seen or not request["url"].startswith(tuple(ignore.once)):
+            texts.append(text)
+        seen.add(text)
+    return texts
 
 
 def compare_records(reference, ours, ignore):

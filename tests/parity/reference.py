@@ -17,6 +17,7 @@ import tempfile
 import threading
 import urllib.parse
 
+import orjson
 import requests
 import yaml
 from airbyte_cdk.entrypoint import AirbyteEntrypoint
@@ -171,6 +172,11 @@ def configured(entries):
     return ConfiguredAirbyteCatalog(streams=streams)
 
 
+def plain(value):
+    """What the reference's serializer makes of a value that JSON does not have."""
+    return orjson.loads(orjson.dumps(value))
+
+
 class Reference:
     """One manifest with its configuration; each call of `source` builds it anew."""
 
@@ -214,11 +220,13 @@ class Reference:
             self.message(entrypoint, message)
 
     def message(self, entrypoint, message):
+        if message.record is not None:
+            # Not through the reference's serializer: it leaves out top-level fields that are null.
+            data = json.loads(json.dumps(message.record.data, default=plain))
+            self.out.line(type="record", stream=message.record.stream, data=data, partition=message.parity_partition)
+            return
         value = json.loads(entrypoint.airbyte_message_to_string(message))
-        if value["type"] == "RECORD":
-            record = value["record"]
-            self.out.line(type="record", stream=record["stream"], data=record["data"], partition=message.parity_partition)
-        elif value["type"] == "STATE":
+        if value["type"] == "STATE":
             stream = value["state"]["stream"]
             self.out.line(type="state", stream=stream["stream_descriptor"]["name"], state=stream["stream_state"])
         elif value["type"] == "TRACE" and value["trace"]["type"] == "ERROR":
