@@ -10,6 +10,7 @@ import time as real_time
 import types
 
 MODULES = ("airbyte_cdk", "backoff", "pyrate_limiter", "requests_cache")
+OF_TIME = ("time", "sleep", "monotonic", "perf_counter", "perf_counter_ns")
 REAL_SLEEP_UP_TO = 0.25
 
 
@@ -22,8 +23,10 @@ class Clock:
     def time(self):
         return self._now / 1_000_000
 
-    def monotonic(self):
-        return self._now / 1_000_000
+    monotonic = perf_counter = time
+
+    def perf_counter_ns(self):
+        return self._now * 1_000
 
     def sleep(self, seconds):
         if seconds <= REAL_SLEEP_UP_TO:
@@ -73,11 +76,11 @@ def install(clock):
     moments = class_with(clock, real_datetime.datetime)
     days = class_with(clock, real_datetime.date)
     fake_datetime = module_like(real_datetime, datetime=moments, date=days)
-    fake_time = module_like(real_time, time=clock.time, sleep=clock.sleep, monotonic=clock.monotonic)
+    fake_time = module_like(real_time, **{name: getattr(clock, name) for name in OF_TIME})
     swaps = [
         (real_datetime.datetime, moments), (real_datetime.date, days), (real_datetime, fake_datetime), (real_time, fake_time),
-        (real_time.time, clock.time), (real_time.sleep, clock.sleep), (real_time.monotonic, clock.monotonic),
     ]
+    swaps += [(getattr(real_time, name), getattr(clock, name)) for name in OF_TIME]
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in MODULES and not name.startswith("airbyte_cdk.models"):
             for attribute, value in list(vars(module).items()):
