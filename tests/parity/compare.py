@@ -57,6 +57,8 @@ def compare(reference, ours, ignore):
     for kind, key in (("schema", "schema"), ("config", "config")):
         found, said = compare_optional(reference, ours, kind, key)
         differences, notes = differences + found, notes + said
+    found, said = compare_waits(reference, ours)
+    differences, notes = differences + found, notes + said
     notes += raw_url_notes(reference, ours, ignore)
     return differences, notes
 
@@ -230,6 +232,22 @@ def compare_optional(reference, ours, kind, key):
     if not right:
         return [], []
     return only_here(left, right, lambda text: text[:800], kind), []
+
+
+def compare_waits(reference, ours):
+    """How long was waited before requests were tried again, per stream and to the second; only if our side says so."""
+    def waits(run):
+        found = collections.defaultdict(list)
+        for line in run.of("wait"):
+            found[line.get("stream")].append(round(line["seconds"]))
+        found.pop(None, None)
+        return found
+
+    left, right = waits(reference), waits(ours)
+    if not right:
+        return [], ["our side prints no waits, so they were not compared"] if left else []
+    streams = sorted({*left, *right})
+    return [f"waits of {name}: the reference {left[name]}, ours {right[name]}" for name in streams if left[name] != right[name]], []
 
 
 def raw_url_notes(reference, ours, ignore):

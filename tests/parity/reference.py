@@ -3,7 +3,7 @@
     reference.py --manifest FILE --config FILE [--state FILE] [--catalog FILE] [--stream NAME…] --map '*=BASE' --now MICROSECONDS
 
 Lines: {"type":"record","stream","data","partition"}, {"type":"state","stream","state"}, {"type":"error","kind","stream","message"},
-{"type":"config","config"}, {"type":"wait","seconds"}, {"type":"schema","stream","schema"}. The API's side of requests is the mock server's to record.
+{"type":"config","config"}, {"type":"wait","stream","seconds"}, {"type":"schema","stream","schema"}. The API's side of requests is the mock server's to record.
 Adapts the reference from outside only: the clock, where requests go, and the order in which partitions are read (one after another, as
 they were generated, so that a run can be compared with itself). Nothing of its semantics is changed; `--wrong` does so on purpose.
 """
@@ -127,6 +127,11 @@ def read_partitions_in_turn():
     thread_pool_manager.ThreadPoolManager.submit = numbered_submit
     PartitionReader.process_partition = turn_taking
     concurrent_read_processor.ConcurrentReadProcessor.on_record = with_partition
+
+
+def stream_now():
+    """The stream whose partition this thread reads, if any."""
+    return getattr(WHERE, "partition", "").rpartition(" ")[0] or None
 
 
 def arguments():
@@ -256,7 +261,7 @@ def main():
     base = dict(pair.split("=", 1) for pair in args.map)["*"]
     redirect(base, args.wrong)
     read_partitions_in_turn()
-    clock.install(clock.Clock(args.now, lambda seconds: out.line(type="wait", seconds=seconds)))
+    clock.install(clock.Clock(args.now, lambda seconds: out.line(type="wait", stream=stream_now(), seconds=seconds)))
     reference = Reference(args, out)
     try:
         if args.schemas:
@@ -270,7 +275,8 @@ def main():
     except Exception as error:
         # The reference has no kind for what it does not foresee, so there is none to compare.
         if not reference.failed:
-            out.line(type="error", kind="any", stream=None, message=f"{type(error).__name__}: {error}", internal=None)
+            why = f"{type(error).__name__}: {error}"
+            out.line(type="error", kind="any", stream=None, message=why, internal=str(error.__cause__)[:2000])
     for text in out.printed.getvalue().splitlines():
         if '"type":"CONTROL"' in text.replace(" ", ""):
             out.line(type="config", config=json.loads(text)["control"]["connectorConfig"]["config"])

@@ -32,6 +32,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REFERENCE = [sys.executable, str(HERE / "reference.py")]
 TIMEOUT_SECONDS = 60
 SHOWN_RECORDS = 3
+SHOWN_REQUESTS = 200
 KEPT = HERE.parent.parent / ".scratch/parity-reference"
 OURS = str(HERE.parent.parent / "target/release/thimble") + " manifest try"
 
@@ -171,7 +172,7 @@ def faults_of_fixtures(case, reference):
 
 def shown(run):
     text = []
-    for request in run.requests:
+    for request in run.requests[:SHOWN_REQUESTS]:
         body = f" {request['body'].decode('utf-8', 'replace')[:300]}" if request["body"] else ""
         notes = urllib.parse.unquote(request["notes"].get("partition", ""))
         text.append(f"     > {request.get('status')} {request['method']} {request['url']}{body} [{notes}]")

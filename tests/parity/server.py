@@ -4,6 +4,7 @@ Any host is served: a request for `https://api.x.com/a?b=c` is sent to `<base>/h
 URL. Headers that begin with `X-Parity-` are notes of the sender to the harness: kept beside the request, not part of it.
 """
 import http.server
+import sys
 import threading
 
 MAX_REQUESTS = 3_000
@@ -53,6 +54,11 @@ class MockApi:
 class Listener(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is no fault of the server's; anything else is one of the fixtures'."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def handler_for(api):
