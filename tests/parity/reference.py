@@ -1,6 +1,6 @@
 """Runs the reference, airbyte-cdk, on one manifest, and prints what it did as JSON lines on standard output.
 
-    reference.py --manifest FILE --config FILE [--state FILE] [--catalog FILE] [--stream NAME…] --map '*=BASE' --now MICROSECONDS
+    reference.py --manifest FILE --config FILE [--state FILE] [--catalog FILE] [--stream NAME…] --map FROM=TO… --now MICROSECONDS
 
 Lines: {"type":"record","stream","data","partition"}, {"type":"state","stream","state"}, {"type":"error","kind","stream","message"},
 {"type":"config","config"}, {"type":"wait","stream","seconds"}, {"type":"schema","stream","schema"}. The API's side of requests is the mock server's to record.
@@ -61,17 +61,27 @@ class Output:
         self._file.close()
 
 
-def redirect(base, wrong):
+def led_to(maps, request):
+    """Where a request goes, and its `Host`: all to one mock with the original URL as the path, or origin by origin."""
+    scheme, _, rest = request.url.partition("://")
+    if "*" in maps:
+        return f"{maps['*']}/{scheme}/{rest}", None
+    host, slash, path = rest.partition("/")
+    return maps[f"{scheme}://{host}"] + slash + path, host
+
+
+def redirect(maps, wrong):
     """Sends every request to the mock API, with a note of the partition that it is for."""
     original = requests.adapters.HTTPAdapter.send
 
     def send(self, request, **kwargs):
         asked = request.url
-        scheme, _, rest = asked.partition("://")
         sent = request.copy()
-        sent.url = f"{base}/{scheme}/{rest}"
+        sent.url, host = led_to(maps, request)
+        if host:
+            sent.headers["Host"] = host
         if wrong == "request":
-            sent.url += ("&" if "?" in rest else "?") + "extra=1"
+            sent.url += ("&" if "?" in asked else "?") + "extra=1"
         sent.headers["X-Parity-Partition"] = urllib.parse.quote(getattr(WHERE, "partition", ""))
         kwargs.update(proxies={}, verify=False)
         response = original(self, sent, **kwargs)
@@ -258,8 +268,7 @@ def main():
         import wrong
 
         out = wrong.Wrong(out, args.wrong)
-    base = dict(pair.split("=", 1) for pair in args.map)["*"]
-    redirect(base, args.wrong)
+    redirect(dict(pair.split("=", 1) for pair in args.map), args.wrong)
     read_partitions_in_turn()
     clock.install(clock.Clock(args.now, lambda seconds: out.line(type="wait", stream=stream_now(), seconds=seconds)))
     reference = Reference(args, out)

@@ -41,12 +41,12 @@ class Case:
     """A folder: manifest.yaml (or case.json that says where to get it), config.json, fixtures.json, and what else is there."""
 
     def __init__(self, folder, manifest=None, config=None, state=None, fixtures="fixtures.json"):
-        self.folder = pathlib.Path(folder)
+        self.folder = pathlib.Path(folder).resolve()
         self.name = self.folder.name
         self.settings = json.loads(self.file("case.json").read_text()) if self.file("case.json").exists() else {}
-        self.manifest = pathlib.Path(manifest) if manifest else manifests.manifest_of(self.folder, self.settings)
-        self.config = pathlib.Path(config) if config else self.file("config.json")
-        self.state = pathlib.Path(state) if state else self.file("state.json")
+        self.manifest = pathlib.Path(manifest).resolve() if manifest else manifests.manifest_of(self.folder, self.settings)
+        self.config = pathlib.Path(config).resolve() if config else self.file("config.json")
+        self.state = pathlib.Path(state).resolve() if state else self.file("state.json")
         self.catalog = self.file("catalog.json")
         self.fixtures_name = fixtures
         self.ignore = Ignore(**self.settings.get("ignore", {}))
@@ -67,10 +67,12 @@ class Case:
 
 def lines_of(command, case):
     """Runs a command that prints JSON lines. Fails loudly if it prints anything else, or does not end."""
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "HOME": home, "PYTHONWARNINGS": "ignore", "TZ": "UTC"}
+    with tempfile.TemporaryDirectory() as folder:
+        # The reference keeps downloads in the folder that it runs in.
+        where = {"cwd": folder} if command[:2] == REFERENCE else {}
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TZ": "UTC"}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, cwd=home)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, **where)
         except subprocess.TimeoutExpired:
             return [{"type": "error", "kind": "harness", "stream": None, "message": f"did not end within {TIMEOUT_SECONDS} s"}]
     try:
@@ -129,8 +131,8 @@ def our_run(case, command, reference):
     origins = {route.origin for route in fixtures.routes if route.origin}
     origins |= {"/".join(request["url"].split("/")[:3]) for request in reference.requests}
     chosen = [part for name in streams_of(case) for part in ("--stream", name)] or ["--all"]
-    with MockApi(fixtures) as api:
-        maps = [part for origin in sorted(origins) for part in ("--map", f"{origin}={api.base}/{origin.replace('://', '/')}")]
+    with MockApi(fixtures, origins) as api:
+        maps = [part for origin in sorted(origins) for part in ("--map", f"{origin}={api.base}")]
         lines = lines_of([*command, *case.arguments(), *chosen, "--json", *maps], case)
         return Run(api.requests, lines)
 
@@ -209,7 +211,7 @@ def chosen_cases(args):
         fixtures = pathlib.Path(args.fixtures)
         folder = fixtures if fixtures.is_dir() else fixtures.parent
         name = "fixtures.json" if fixtures.is_dir() else fixtures.name
-        return [Case(folder, manifest=pathlib.Path(args.manifest).resolve(), config=args.config, state=args.state, fixtures=name)]
+        return [Case(folder, manifest=args.manifest, config=args.config, state=args.state, fixtures=name)]
     return all_cases(args.only)
 
 

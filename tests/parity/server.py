@@ -1,7 +1,7 @@
 """The mock API: an HTTP/1.1 server that answers from fixtures and records every request.
 
-Any host is served: a request for `https://api.x.com/a?b=c` is sent to `<base>/https/api.x.com/a?b=c`, and recorded under its original
-URL. Headers that begin with `X-Parity-` are notes of the sender to the harness: kept beside the request, not part of it.
+Any host is served, and a request is recorded under its original URL: `https://api.x.com/a` comes as `/https/api.x.com/a`, or as `/a` with the
+host `api.x.com`, which the mock must then know as an origin. Headers that begin with `X-Parity-` are notes of the sender to the harness: kept beside the request, not part of it.
 """
 import http.server
 import sys
@@ -14,8 +14,9 @@ NOTE = "x-parity-"
 class MockApi:
     """Serves one side of one case. Use as a context manager; `requests` holds what was asked, in order of arrival."""
 
-    def __init__(self, fixtures):
+    def __init__(self, fixtures, origins=()):
         self.fixtures = fixtures
+        self._origins = {origin.partition("://")[2]: origin for origin in origins}
         self.requests = []
         self._lock = threading.Lock()
         self._http = Listener(("127.0.0.1", 0), handler_for(self))
@@ -32,10 +33,16 @@ class MockApi:
         self._http.shutdown()
         self._http.server_close()
 
+    def original(self, target, host):
+        """The URL that was meant by a request."""
+        scheme, _, rest = target.lstrip("/").partition("/")
+        if scheme in ("http", "https") and host not in self._origins:
+            return f"{scheme}://{rest}"
+        return self._origins.get(host.removesuffix(":443").removesuffix(":80"), f"https://{host}") + target
+
     def take(self, method, target, headers, body):
         """Records a request and gives the answer."""
-        scheme, _, rest = target.lstrip("/").partition("/")
-        url = f"{scheme}://{rest}"
+        url = self.original(target, headers.get("host", ""))
         notes = {name[len(NOTE):]: value for name, value in headers.items() if name.startswith(NOTE)}
         headers = {name: value for name, value in headers.items() if not name.startswith(NOTE)}
         entry = {"method": method, "url": url, "headers": headers, "body": body, "notes": notes}
