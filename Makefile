@@ -9,7 +9,7 @@ CARGO ?= cargo
 RELEASE := target/release
 SCRATCH := .scratch
 
-.PHONY: help setup build plugins readers demo test lint fmt bench torture clean
+.PHONY: help setup build plugins readers demo test lint fmt bench parity torture clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,10 @@ lint: build ## Clippy and the house rules
 
 fmt: ## Format the tree
 	$(CARGO) fmt --all
+
+parity: ## Compare declarative manifests with their reference (MANIFEST=… FIXTURES=…, or all cases; OURS=reference: with itself)
+	@tests/parity/setup
+	@.scratch/parity/bin/python tests/parity/run.py $(if $(MANIFEST),$(MANIFEST) $(FIXTURES)) $(if $(OURS),--ours "$(OURS)") $(ARGS)
 
 bench: plugins ## Measure, beside floors of the same run
 	$(RELEASE)/thimble-bench $(ARGS)
