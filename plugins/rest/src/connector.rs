@@ -8,7 +8,7 @@ use std::rc::Rc;
 use thimble_sdk::{Catalog, Method, Plan, ReadRequest, Result as SdkResult, Sink, Source, Spec, StreamState};
 
 use crate::{
-    catalog,
+    catalog, description,
     error::{RestError, Result, to_sdk},
     extract::Record,
     http::Budget,
@@ -32,8 +32,8 @@ impl Source for Rest {
     type Config = Config;
 
     fn spec() -> Spec {
-        match manifest::preset() {
-            Some(Ok(manifest)) => Spec::new("manifest", env!("CARGO_PKG_VERSION")).docs(format!("{manifest:?}")),
+        match description::preset() {
+            Some(Ok(manifest)) => description::spec(&manifest),
             Some(Err(error)) => Spec::new("invalid-manifest", env!("CARGO_PKG_VERSION"))
                 .docs(format!("The manifest inside this component cannot be read: {error}")),
             None => Spec::new("rest", env!("CARGO_PKG_VERSION"))
@@ -49,7 +49,11 @@ impl Source for Rest {
     }
 
     fn discover(config: &Config) -> SdkResult<Catalog> {
-        Session::new(config).and_then(|session| session.catalog()).map_err(to_sdk)
+        let found = Session::new(config).and_then(|session| {
+            description::refuse_errors(&session.manifest)?;
+            session.catalog()
+        });
+        found.map_err(to_sdk)
     }
 
     fn plan(_: &Config, _: &thimble_sdk::Stream, method: Method, state: &StreamState) -> SdkResult<Plan> {
@@ -71,7 +75,7 @@ struct Session {
 
 impl Session {
     fn new(config: &Config) -> Result<Self> {
-        let setting = Setting::read(&config.0, manifest::preset())?;
+        let setting = Setting::read(&config.0, description::preset())?;
         let wire = Rc::new(setting.now_us.map_or_else(HostWire::new, HostWire::standing));
         let config = manifest::normalize(&setting.manifest.resolved, setting.config, wire.now_us())?;
         let mut env = Env { orders: true, ..Env::new(wire.clone(), config, "") };
@@ -94,9 +98,10 @@ impl Session {
 fn check(config: &Config) -> Result<String> {
     if config.0.get("only").and_then(Value::as_str) == Some("lint") {
         let text = config.0.get("manifest").cloned().unwrap_or_default();
-        return Ok(text.to_json());
+        return Ok(description::report(&text)?.to_json());
     }
     let session = Session::new(config)?;
+    description::refuse_errors(&session.manifest)?;
     let streams = session.streams()?;
     let names = session.manifest.check_streams();
     for name in &names {

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod connector;
 pub mod cursor;
 pub mod datetime;
+pub mod description;
 pub mod error;
 pub mod extract;
 pub mod http;

@@ -4,25 +4,31 @@
 //! puts types and parameters into every component. [`check`] compares it with the table of [`components`] and with
 //! [`rules`]. Nothing here does I/O or builds a component.
 
+mod about;
 mod adheres;
 mod check;
 mod components;
 mod custom;
 mod finding;
+mod hosts;
 mod implicit;
 mod normalization;
 pub mod parameters;
 mod refs;
 mod rules;
 mod scalar;
+mod secrets;
 mod settings;
+pub mod spec;
 pub mod streams;
+mod template_values;
 mod trail;
 mod walk;
 pub mod yaml;
 
 pub use finding::{Finding, Level};
 pub use normalization::normalize;
+pub use spec::SpecOut;
 
 use std::sync::Arc;
 
@@ -54,6 +60,11 @@ impl Manifest {
         Ok(Self { resolved: resolve(read)? })
     }
 
+    /// What it says of itself; its configuration stands under `prefix` (`""`, or such as `config`).
+    pub fn spec(&self, prefix: &str) -> SpecOut {
+        spec::spec(self, prefix)
+    }
+
     /// What is to be said about it. Not done by [`load`]: a run has no use for it.
     pub fn findings(&self) -> Vec<Finding> {
         check::check(&self.root())
@@ -73,9 +84,4 @@ fn resolve(read: &Value) -> Result<Value> {
         streams::cache_parents(Arc::make_mut(streams).as_mut_slice());
     }
     Ok(resolved)
-}
-
-/// The manifest inside the component.
-pub fn preset() -> Option<Result<Manifest>> {
-    None
 }
