@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
 
     /// Whether the scope has it, under this name or the one it stands for.
     pub fn has(&self, name: &str) -> bool {
-        name == "parameters" || name == "config" || self.scope.get(alias(name)).is_some()
+        matches!(name, "parameters" | "config" | "self") || self.scope.get(alias(name)).is_some()
     }
 
     pub fn lookup(&mut self, name: &Rc<str>) -> Object {
@@ -109,7 +109,8 @@ impl<'a> Machine<'a> {
                 Value::Null => Object::Dict(Dict::own(IndexMap::new())),
                 other => Object::from_value(other),
             },
-            (None, "config") => Object::Dict(Dict::own(IndexMap::new())),
+            // `self` is the template, which has no blocks.
+            (None, "config" | "self") => Object::Dict(Dict::own(IndexMap::new())),
             _ => match functions::global(name) {
                 Some(function) => return Object::Function(function),
                 None => return Object::undefined(format!("'{name}'")),
@@ -216,6 +217,7 @@ impl<'a> Machine<'a> {
         for (slot, bound) in given.iter_mut().zip(bounds) {
             *slot = match bound.as_ref().map(|bound| self.eval(bound)).transpose()? {
                 None | Some(Object::None) => None,
+                Some(Object::Undefined(_)) => return Err(Fault::type_error("slice indices must be integers or None")),
                 Some(bound) => Some(bound.need_int("slice indices must be integers or None")?),
             };
         }

@@ -70,7 +70,9 @@ pub fn apply(machine: &mut Machine<'_>, name: &str, value: Object, args: Argumen
         "dictsort" => return dictsort(&value, args),
         _ => {}
     }
-    let items = value.items()?;
+    // These take anything that counts as false for nothing, even what cannot be looped over.
+    let lazy = matches!(name, "map" | "select" | "reject" | "selectattr" | "rejectattr");
+    let items = if lazy && !value.truthy() { Vec::new() } else { value.items()? };
     machine.spend(items.len())?;
     match name {
         "list" | "tuple" => Ok(Object::list(items)),
