@@ -136,7 +136,16 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// What Python would raise, and limits.
     pub fn eval(&mut self, expr: &Expr) -> Outcome<Object> {
-        self.spend(1)?;
+        let object = self.node(expr)?;
+        // Large texts are paid for as well, so that they cannot pile up.
+        self.spend(match &object {
+            Object::Str(text) => 1 + text.len() / 64,
+            _ => 1,
+        })?;
+        Ok(object)
+    }
+
+    fn node(&mut self, expr: &Expr) -> Outcome<Object> {
         match expr {
             Expr::Constant(object) => Ok(object.clone()),
             Expr::Name(name) => Ok(self.lookup(name)),
@@ -249,7 +258,7 @@ impl<'a> Machine<'a> {
         for part in parts {
             let part = self.eval(part)?;
             super::show::write_text(&part, &mut text);
-            operators::within(text.len(), "text")?;
+            operators::within(text.len())?;
         }
         Ok(Object::str(text))
     }

@@ -214,7 +214,14 @@ fn an_evaluation_ends_at_its_limits() {
     let nested = "{% if 1 %}".repeat(limits::MAX_TEMPLATE_DEPTH + 1);
     assert!(build(&nested).unwrap_err().message.contains("nested deeper"));
     assert!(failure("{{ 'x' * 100000000 }}").contains("larger than"));
+    assert!(failure("{{ [1] * 1000001 }}").contains("longer than"));
     assert!(failure("{{ 10 ** 200 }}").contains("too large"));
+    assert_eq!(template("{{ '%.70000d' % 1 }}").text(&scope()).unwrap().len(), 70_000);
+    let doubled = "{% set a = [a, a] %}".repeat(40);
+    assert!(failure(&format!("{{% set a = [1] %}}{doubled}{{{{ a }}}}")).contains("renders to more"));
+    assert!(failure(&format!("{{% set a = [1] %}}{doubled}{{{{ a | tojson }}}}")).contains("as JSON"));
+    let other = "{% set b = [b, b] %}".repeat(40);
+    assert_eq!(value(&format!("{{% set a = [1] %}}{doubled}{{% set b = [1] %}}{other}{{{{ a == b }}}}")), "false");
     let runs = "{% for a in l %}{% for b in l %}{% for c in l %}{% endfor %}{% endfor %}{% endfor %}";
     let hundreds = format!("{{% set l = '{}' | list %}}{runs}", "x".repeat(200));
     assert!(failure(&hundreds).contains("steps"));
