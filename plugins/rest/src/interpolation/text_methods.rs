@@ -188,6 +188,9 @@ fn pad(text: &str, name: &str, args: Arguments) -> Outcome<Object> {
         Some(fill) => fill.need_text("the fill character must be a text")?,
         None => Arc::from(" "),
     };
+    if fill.chars().count() != 1 {
+        return Err(Fault::type_error("the fill character must be exactly one character long"));
+    }
     let missing = width.saturating_sub(text.chars().count());
     let left = match name {
         "ljust" => 0,
