@@ -26,7 +26,7 @@ pub fn apply(name: &str, value: &Object, args: Arguments) -> Outcome<Object> {
             Object::Float(float) => Ok(Object::Float(float.abs())),
             Object::Bool(bool) => Ok(Object::Int(i128::from(*bool))),
             Object::Delta(us) => Ok(Object::Delta(us.saturating_abs())),
-            other => Err(other.unfit("bad operand type for abs()")),
+            other => Err(Fault::type_error(format!("bad operand type for abs(): '{}'", other.type_name()))),
         },
         _ => round(value, args),
     }
