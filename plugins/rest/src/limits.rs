@@ -37,11 +37,17 @@ pub const MAX_TEMPLATE_STEPS: usize = 1_000_000;
 /// Of what one template renders to.
 pub const MAX_RENDERED_BYTES: usize = 16 * 1024 * 1024;
 
-/// Of one value that a template makes on its way: bytes of a text, members of a list.
-pub const MAX_TEMPLATE_VALUE: usize = 16 * 1024 * 1024;
+/// Of one text that a template makes on its way.
+pub const MAX_TEMPLATE_TEXT: usize = 16 * 1024 * 1024;
+
+/// Of one list or object that a template makes on its way.
+pub const MAX_TEMPLATE_ITEMS: usize = 1_000_000;
 
 /// How deep values are followed when they are written or compared; JSON from outside is never deeper.
 pub const MAX_VALUE_DEPTH: usize = 200;
+
+/// Values visited in one comparison, after which they count as different; more are needed only where containers hold each other many times over.
+pub const MAX_VALUE_VISITS: usize = 1_000_000;
 
 /// Brackets within brackets of a literal; CPython has the same limit.
 pub const MAX_LITERAL_DEPTH: usize = 200;

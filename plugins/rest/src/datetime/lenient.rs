@@ -1,24 +1,23 @@
 //! Dates as people and servers write them, for places where the reference calls `ab_datetime_parse` (`dateutil`'s guess).
 //!
-//! Takes the forms that occur: ISO 8601, seconds since 1970, the dates of mail and HTTP, names of months, slashes.
+//! Takes the forms that occur: ISO 8601, seconds since 1970, names of months, slashes.
 
 use crate::error::{RestError, Result};
 
 use super::{DateTime, US_PER_SECOND, iso::parse_iso, strptime::strptime};
 
 /// Forms tried in order after ISO 8601, without what follows for time and zone.
-const DATES: [&str; 14] = [
-    "%a, %d %b %Y",
-    "%A, %d %b %Y",
+const DATES: [&str; 13] = [
     "%a, %d-%b-%Y",
+    "%A, %d-%b-%y",
     "%d %b %Y",
     "%d %B %Y",
-    "%d-%b-%Y",
     "%b %d, %Y",
     "%B %d, %Y",
     "%b %d %Y",
     "%B %d %Y",
     "%m/%d/%Y",
+    "%d/%m/%Y",
     "%m/%d/%y",
     "%Y/%m/%d",
     "%Y-%m-%d",
@@ -38,18 +37,18 @@ pub fn parse_lenient(text: &str) -> Result<DateTime> {
         let seconds: i64 = text.parse().ok().filter(|_| digits.len() <= 10).ok_or_else(wrong)?;
         return DateTime::checked(seconds * US_PER_SECOND).filter(|_| seconds >= 0).ok_or_else(wrong);
     }
-    if text.contains(':') && text.matches('-').count() < 2 && text.matches('/').count() < 2 && !text.contains(' ') {
+    let (dashes, slashes) = (text.matches('-').count(), text.matches('/').count());
+    // With a time the reference asks for a date in digits.
+    if text.contains(':') && dashes < 2 && slashes < 2 {
         return Err(wrong());
     }
-    let at = dashed(text).or_else(|| parse_iso(text).ok()).or_else(|| by_forms(text)).or_else(|| asctime(text));
+    let at = if !text.contains(':') && dashes == 2 && slashes == 0 {
+        strptime(text, "%Y-%m-%d").ok()
+    } else {
+        parse_iso(text).ok().or_else(|| by_forms(text))
+    };
     let at = at.ok_or_else(wrong)?;
     Ok(if at.offset_s().is_none() { at.at_offset(Some(0)) } else { at })
-}
-
-/// `2024-1-5`.
-fn dashed(text: &str) -> Option<DateTime> {
-    let plain = !text.contains(':') && text.matches('-').count() == 2 && !text.contains('T');
-    if plain { strptime(text, "%Y-%m-%d").ok() } else { None }
 }
 
 fn by_forms(text: &str) -> Option<DateTime> {
@@ -68,11 +67,6 @@ fn by_forms(text: &str) -> Option<DateTime> {
         }
     }
     None
-}
-
-/// `Mon Jan  1 10:00:00 2024`, as C's asctime writes it.
-fn asctime(text: &str) -> Option<DateTime> {
-    strptime(text, "%a %b %d %H:%M:%S %Y").ok()
 }
 
 /// `GMT`, `UTC`, `Z`, `+0200`, `-02:00` or `+02` at the end, in seconds.

@@ -102,12 +102,13 @@ fn one(civil: &Civil, offset_s: Option<i32>, body: &str) -> Option<String> {
     number(civil, letter)
         .map(|(value, width, pad)| numeric(value, width, pad, shape))
         .or_else(|| name(civil, letter).map(|text| worded(text, letter, shape)))
-        .or_else(|| composite(civil, offset_s, letter).map(|text| worded(text, letter, shape)))
+        .or_else(|| composite(civil, letter).map(|text| worded(text, letter, shape)))
 }
 
 fn numeric(value: i64, width: usize, pad: char, shape: Shape) -> String {
     let pad = shape.pad.unwrap_or(pad);
-    let width = if pad == '-' { 0 } else { width.max(shape.width) };
+    // Without padding only a width that is asked for counts.
+    let width = if pad == '-' { shape.width } else { width.max(shape.width) };
     match pad {
         '0' if value < 0 => format!("-{:0>width$}", value.unsigned_abs(), width = width.saturating_sub(1)),
         '0' => format!("{value:0>width$}"),
@@ -180,7 +181,7 @@ fn name(civil: &Civil, letter: char) -> Option<String> {
     })
 }
 
-fn composite(civil: &Civil, offset_s: Option<i32>, letter: char) -> Option<String> {
+fn composite(civil: &Civil, letter: char) -> Option<String> {
     Some(match letter {
         'c' => write(civil, None, "%a %b %e %H:%M:%S %Y"),
         'D' | 'x' => write(civil, None, "%m/%d/%y"),
@@ -188,8 +189,9 @@ fn composite(civil: &Civil, offset_s: Option<i32>, letter: char) -> Option<Strin
         'R' => write(civil, None, "%H:%M"),
         'r' => write(civil, None, "%I:%M:%S %p"),
         'T' | 'X' => write(civil, None, "%H:%M:%S"),
-        'z' => offset_s.map(|offset| offset_text(offset, "")).unwrap_or_default(),
-        'Z' => offset_s.map(offset_name).unwrap_or_default(),
+        // With flags they reach the C library, which knows no zone of this moment.
+        'z' => "+0000".into(),
+        'Z' => String::new(),
         _ => return None,
     })
 }

@@ -336,3 +336,18 @@ fn date(found: &Found) -> Option<(i32, u32, u32)> {
     }
     Some((year, u32::try_from(found.month.unwrap_or(1)).ok()?, u32::try_from(found.day.unwrap_or(1)).ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_format_that_could_be_tried_for_ever_is_given_up() {
+        let pieces = compile("%f%d%m%H%M%S%j%U%W%V%I%p").unwrap();
+        let text = "1".repeat(30);
+        let mut matcher = Matcher { pieces: &pieces, text: text.as_bytes(), steps: 0 };
+        assert!(matcher.run(0, 0, &mut Found::default()).is_none());
+        assert!(matcher.steps > limits::MAX_DATE_STEPS);
+    }
+}

@@ -24,7 +24,7 @@ pub fn attribute(object: &Object, name: &Rc<str>) -> Outcome<Object> {
         return Ok(Object::Method(Rc::new((object.clone(), Rc::clone(name)))));
     }
     let found = match object {
-        Object::Dict(dict) => slice_part(dict, name).or_else(|| dict.get_text(name)),
+        Object::Dict(dict) => dict.get_text(name).or_else(|| slice_part(dict, name)),
         Object::Moment(_) | Object::Date(_) | Object::Delta(_) | Object::Period(_) => {
             moment_methods::member(object, name)
         }
@@ -58,9 +58,7 @@ fn slice_part(dict: &Dict, name: &str) -> Option<Object> {
     }
     match name {
         "partition" | "_partition" | "cursor_slice" => Some(Object::Dict(dict.clone())),
-        "extra_fields" => {
-            Some(dict.get_text(name).unwrap_or_else(|| Object::Dict(Dict::own(indexmap::IndexMap::new()))))
-        }
+        "extra_fields" => Some(Object::Dict(Dict::own(indexmap::IndexMap::new()))),
         _ => None,
     }
 }
@@ -103,7 +101,7 @@ fn position(index: &Object, length: usize) -> Option<usize> {
 /// `object[from:to:step]`.
 ///
 /// # Errors
-/// A step of nothing. What cannot be sliced gives what is not there.
+/// A type error for what cannot be sliced; a step of nothing.
 pub fn slice(object: &Object, bounds: [Option<i128>; 3]) -> Outcome<Object> {
     if bounds[2] == Some(0) {
         return Err(Fault::other("slice step cannot be zero"));
@@ -120,7 +118,7 @@ pub fn slice(object: &Object, bounds: [Option<i128>; 3]) -> Outcome<Object> {
             Object::list(chosen(items.len(), bounds).map(|at| items[at].clone()).collect())
         }
         Object::Tuple(items) => Object::tuple(chosen(items.len(), bounds).map(|at| items[at].clone()).collect()),
-        other => Object::undefined(format!("'{} object' has no slices", other.type_name())),
+        other => return Err(other.unfit("the object is not subscriptable")),
     })
 }
 

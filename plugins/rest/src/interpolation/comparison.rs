@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{
-    containers::deeper,
+    containers::deeper_in_both,
     fault::{Fault, Outcome},
     object::{Key, Object},
 };
@@ -24,7 +24,7 @@ pub fn equal(a: &Object, b: &Object) -> bool {
                 || a.len() == b.len()
                     && a.pairs().into_iter().all(|(key, value)| {
                         let other = Key::new(key).ok().and_then(|key| b.get(&key));
-                        other.is_some_and(|other| deeper(|| equal(&value, &other)).unwrap_or(false))
+                        other.is_some_and(|other| deeper_in_both(|| equal(&value, &other)).unwrap_or(false))
                     })
         }
         (Object::Moment(a), Object::Moment(b)) => a == b && a.offset_s().is_some() == b.offset_s().is_some(),
@@ -37,7 +37,7 @@ pub fn equal(a: &Object, b: &Object) -> bool {
 }
 
 fn all_equal(a: &[Object], b: &[Object]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| deeper(|| equal(a, b)).unwrap_or(false))
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| deeper_in_both(|| equal(a, b)).unwrap_or(false))
 }
 
 /// `None` where one is no number or NaN.
@@ -84,7 +84,8 @@ pub fn order(a: &Object, b: &Object) -> Outcome<Option<Ordering>> {
 fn order_items(a: &[Object], b: &[Object]) -> Outcome<Option<Ordering>> {
     for (a, b) in a.iter().zip(b) {
         if !equal(a, b) {
-            return deeper(|| order(a, b)).ok_or_else(|| Fault::other("values are nested too deeply to compare"))?;
+            return deeper_in_both(|| order(a, b))
+                .ok_or_else(|| Fault::other("values are nested too deeply to compare"))?;
         }
     }
     Ok(Some(a.len().cmp(&b.len())))

@@ -10,7 +10,7 @@ use super::{
     fault::{Fault, Outcome},
     machine::{Arguments, Machine},
     object::{Key, Object},
-    operators::within,
+    operators::within_items,
 };
 
 pub const LIST_NAMES: [&str; 11] =
@@ -25,14 +25,14 @@ pub fn call_list(machine: &mut Machine<'_>, list: &List, name: &str, args: Argum
     match name {
         "append" => {
             let [item] = args.exactly(name, ["item"])?;
-            within(list.len() + 1, "list")?;
+            within_items(list.len() + 1)?;
             list.change(|items| items.push(item));
         }
         "extend" => {
             let [more] = args.exactly(name, ["iterable"])?;
             let more = more.items()?;
             machine.spend(more.len())?;
-            within(list.len() + more.len(), "list")?;
+            within_items(list.len() + more.len())?;
             list.change(|items| items.extend(more));
         }
         "insert" => {
@@ -152,7 +152,7 @@ fn update(dict: &Dict, mut args: Arguments) -> Outcome<()> {
         }
     }
     members.extend(named.into_iter().map(|(name, value): (Rc<str>, Object)| (Object::str(&*name), value)));
-    within(dict.len() + members.len(), "object")?;
+    within_items(dict.len() + members.len())?;
     for (key, value) in members {
         let key = Key::new(key)?;
         dict.change(|map| map.insert(key, value));

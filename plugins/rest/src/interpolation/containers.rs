@@ -225,11 +225,13 @@ fn is_container(object: &Object) -> bool {
     matches!(object, Object::List(_) | Object::Dict(_))
 }
 
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static VISITS: Cell<usize> = const { Cell::new(0) };
+}
+
 /// Runs what goes one level down into nested containers; `None` at a depth that only a container in itself reaches.
 pub fn deeper<T>(run: impl FnOnce() -> T) -> Option<T> {
-    thread_local! {
-        static DEPTH: Cell<usize> = const { Cell::new(0) };
-    }
     let depth = DEPTH.get();
     if depth >= limits::MAX_VALUE_DEPTH {
         return None;
@@ -238,4 +240,12 @@ pub fn deeper<T>(run: impl FnOnce() -> T) -> Option<T> {
     let result = run();
     DEPTH.set(depth);
     Some(result)
+}
+
+/// The same for what compares; `None` also after so many visits as only containers that hold each other many times over
+/// need.
+pub fn deeper_in_both<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let visits = if DEPTH.get() == 0 { 0 } else { VISITS.get() };
+    VISITS.set(visits + 1);
+    if visits >= limits::MAX_VALUE_VISITS { None } else { deeper(run) }
 }

@@ -77,7 +77,7 @@ pub fn printf(format: &str, values: &Object) -> Outcome<String> {
         layout.align = Some(if left { '<' } else { '>' });
         layout.kind = Some(kind);
         out.push_str(&converted(&value, layout)?);
-        within(out.len(), "text")?;
+        within(out.len())?;
     }
     if positional.next().is_some() && !named && !mapping {
         return Err(Fault::type_error("not all arguments converted during string formatting"));
@@ -105,7 +105,7 @@ fn digits(chars: &mut Peekable<Chars<'_>>) -> Outcome<Option<usize>> {
     while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
         chars.next();
         let value = number.unwrap_or(0_usize) * 10 + digit as usize;
-        within(value, "text")?;
+        within(value)?;
         number = Some(value);
     }
     Ok(number)
@@ -193,7 +193,8 @@ fn integer(int: i128, layout: &Layout) -> Outcome<String> {
         Some(separator) => grouped(&digits, separator),
         None => digits,
     };
-    let digits = format!("{digits:0>width$}", width = layout.precision.unwrap_or(0));
+    let missing = layout.precision.unwrap_or(0).saturating_sub(digits.len());
+    let digits = "0".repeat(missing) + &digits;
     let sign = format!("{}{}", sign_of(int < 0, layout), if layout.alternate { prefix } else { "" });
     Ok(laid_out(&digits, &sign, layout))
 }
@@ -275,7 +276,7 @@ pub fn format(format: &str, args: &Arguments) -> Outcome<String> {
             '{' => {
                 let field = field(&mut chars)?;
                 out.push_str(&replaced(&field, args, &mut next)?);
-                within(out.len(), "text")?;
+                within(out.len())?;
             }
             other => out.push(other),
         }

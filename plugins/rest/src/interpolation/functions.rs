@@ -57,7 +57,11 @@ pub fn call(machine: &mut Machine<'_>, name: &str, args: Arguments) -> Outcome<O
         "today_utc" => args.exactly(name, []).map(|[]| Object::Date(day(&now))),
         "today_with_timezone" => {
             let [zone] = args.exactly(name, ["timezone"])?;
-            today_in(&now, &zone.need_text("a time zone is a text")?)
+            match zone {
+                Object::Str(zone) => today_in(&now, &zone),
+                Object::Undefined(what) => Err(Object::missing(&what)),
+                other => Err(Fault::other(format!("a time zone is a text, not '{}'", other.type_name()))),
+            }
         }
         "timestamp" => {
             let [at] = args.exactly(name, ["dt"])?;

@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
 
     /// Whether the scope has it, under this name or the one it stands for.
     pub fn has(&self, name: &str) -> bool {
-        name == "parameters" || name == "config" || self.scope.get(alias(name)).is_some()
+        matches!(name, "parameters" | "config" | "self") || self.scope.get(alias(name)).is_some()
     }
 
     pub fn lookup(&mut self, name: &Rc<str>) -> Object {
@@ -109,7 +109,8 @@ impl<'a> Machine<'a> {
                 Value::Null => Object::Dict(Dict::own(IndexMap::new())),
                 other => Object::from_value(other),
             },
-            (None, "config") => Object::Dict(Dict::own(IndexMap::new())),
+            // `self` is the template, which has no blocks.
+            (None, "config" | "self") => Object::Dict(Dict::own(IndexMap::new())),
             _ => match functions::global(name) {
                 Some(function) => return Object::Function(function),
                 None => return Object::undefined(format!("'{name}'")),
@@ -135,7 +136,16 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// What Python would raise, and limits.
     pub fn eval(&mut self, expr: &Expr) -> Outcome<Object> {
-        self.spend(1)?;
+        let object = self.node(expr)?;
+        // Large texts are paid for as well, so that they cannot pile up.
+        self.spend(match &object {
+            Object::Str(text) => 1 + text.len() / 64,
+            _ => 1,
+        })?;
+        Ok(object)
+    }
+
+    fn node(&mut self, expr: &Expr) -> Outcome<Object> {
         match expr {
             Expr::Constant(object) => Ok(object.clone()),
             Expr::Name(name) => Ok(self.lookup(name)),
@@ -216,6 +226,7 @@ impl<'a> Machine<'a> {
         for (slot, bound) in given.iter_mut().zip(bounds) {
             *slot = match bound.as_ref().map(|bound| self.eval(bound)).transpose()? {
                 None | Some(Object::None) => None,
+                Some(Object::Undefined(_)) => return Err(Fault::type_error("slice indices must be integers or None")),
                 Some(bound) => Some(bound.need_int("slice indices must be integers or None")?),
             };
         }
@@ -247,7 +258,7 @@ impl<'a> Machine<'a> {
         for part in parts {
             let part = self.eval(part)?;
             super::show::write_text(&part, &mut text);
-            operators::within(text.len(), "text")?;
+            operators::within(text.len())?;
         }
         Ok(Object::str(text))
     }

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     comparison::equal,
-    containers::{Dict, List, deeper},
+    containers::{Dict, List},
     fault::{Fault, Outcome},
     rendering::{LoopState, MacroCode, Namespace},
 };
@@ -88,6 +88,7 @@ impl Object {
     }
 
     /// As JSON; tuples and sets become arrays, keys become text. `None` for what JSON cannot hold.
+    /// Only for what the scope or a literal gave, which holds nothing twice.
     pub fn to_value(&self) -> Option<Value> {
         Some(match self {
             Self::None => Value::Null,
@@ -98,27 +99,23 @@ impl Object {
             Self::Str(text) => Value::Str(Arc::clone(text)),
             Self::List(list) => match list.as_shared() {
                 Some(shared) => Value::List(shared),
-                None => Value::list(list.to_vec().iter().map(Self::nested_value).collect::<Option<_>>()?),
+                None => Value::list(list.to_vec().iter().map(Self::to_value).collect::<Option<_>>()?),
             },
             Self::Tuple(items) | Self::Set(items) => {
-                Value::list(items.iter().map(Self::nested_value).collect::<Option<_>>()?)
+                Value::list(items.iter().map(Self::to_value).collect::<Option<_>>()?)
             }
             Self::Dict(dict) => match dict.as_shared() {
                 Some(shared) => Value::Map(shared),
                 None => {
                     let mut map = Map::new();
                     for (key, value) in dict.pairs() {
-                        map.insert(key.json_key()?, value.nested_value()?);
+                        map.insert(key.json_key()?, value.to_value()?);
                     }
                     Value::map(map)
                 }
             },
             _ => return None,
         })
-    }
-
-    fn nested_value(&self) -> Option<Value> {
-        deeper(|| self.to_value())?
     }
 
     /// A key as `json.dumps` writes it.

@@ -142,19 +142,19 @@ fn modulo(a: f64, b: f64) -> f64 {
 fn add(a: &Object, b: &Object) -> Outcome<Option<Object>> {
     Ok(Some(match (a, b) {
         (Object::Str(a), Object::Str(b)) => {
-            within(a.len() + b.len(), "text")?;
+            within(a.len() + b.len())?;
             Object::str(format!("{a}{b}"))
         }
         (Object::Bytes(a), Object::Bytes(b)) => {
-            within(a.len() + b.len(), "text")?;
+            within(a.len() + b.len())?;
             Object::Bytes([&**a, &**b].concat().into())
         }
         (Object::List(a), Object::List(b)) => {
-            within(a.len() + b.len(), "list")?;
+            within_items(a.len() + b.len())?;
             Object::list([a.to_vec(), b.to_vec()].concat())
         }
         (Object::Tuple(a), Object::Tuple(b)) => {
-            within(a.len() + b.len(), "tuple")?;
+            within_items(a.len() + b.len())?;
             Object::tuple([a.as_slice(), b.as_slice()].concat())
         }
         (Object::Delta(a), Object::Delta(b)) => Object::Delta(a.checked_add(*b).ok_or_else(too_large)?),
@@ -186,7 +186,7 @@ fn moved(at: &Object, by: &Duration) -> Outcome<Option<Object>> {
         Object::Moment(at) => Some(Object::Moment(at.plus(by)?)),
         Object::Date(date) => {
             // A date moves by whole days, rounded down.
-            let days = by.us.div_euclid(US_PER_DAY) * US_PER_DAY;
+            let days = by.us.div_euclid(US_PER_DAY).saturating_mul(US_PER_DAY);
             let at = DateTime::from_civil(date, None).ok_or_else(too_large)?;
             let at = at.plus(&Duration { months: by.months, us: days })?;
             Some(Object::Date(at.civil()))
@@ -212,10 +212,10 @@ fn subtract(a: &Object, b: &Object) -> Outcome<Option<Object>> {
         }
         // Of a date whole days are taken, and rounded down before, not after.
         (Object::Date(_), Object::Delta(us)) => {
-            moved(a, &Duration::from_us(-(us.div_euclid(US_PER_DAY) * US_PER_DAY)))?
+            moved(a, &Duration::from_us(us.div_euclid(US_PER_DAY).saturating_neg().saturating_mul(US_PER_DAY)))?
         }
         (Object::Date(_), Object::Period(period)) => {
-            let days = period.us.div_euclid(US_PER_DAY) * US_PER_DAY;
+            let days = period.us.div_euclid(US_PER_DAY).saturating_mul(US_PER_DAY);
             moved(a, &negated(Duration { months: period.months, us: days })?)?
         }
         (Object::Moment(_), _) => match time_of(b) {
@@ -240,15 +240,15 @@ fn multiply(a: &Object, b: &Object) -> Outcome<Option<Object>> {
     let times = usize::try_from(times.max(0)).map_err(|_| too_large())?;
     Ok(Some(match many {
         Object::Str(text) => {
-            within(text.len().saturating_mul(times), "text")?;
+            within(text.len().saturating_mul(times))?;
             Object::str(text.repeat(times))
         }
         Object::List(list) => {
-            within(list.len().saturating_mul(times), "list")?;
+            within_items(list.len().saturating_mul(times))?;
             Object::list(repeated(&list.to_vec(), times))
         }
         Object::Tuple(items) => {
-            within(items.len().saturating_mul(times), "tuple")?;
+            within_items(items.len().saturating_mul(times))?;
             Object::tuple(repeated(items, times))
         }
         _ => return Ok(None),
@@ -284,10 +284,20 @@ fn divide_time(operator: Operator, a: &Object, b: &Object) -> Outcome<Option<Obj
     })
 }
 
-/// Bytes of a text or members of a list.
-pub fn within(size: usize, what: &str) -> Outcome<()> {
-    if size > limits::MAX_TEMPLATE_VALUE {
-        return Err(Fault::other(format!("a {what} becomes larger than {} allows", limits::MAX_TEMPLATE_VALUE)));
+/// # Errors
+/// Where a text becomes too large.
+pub fn within(bytes: usize) -> Outcome<()> {
+    if bytes > limits::MAX_TEMPLATE_TEXT {
+        return Err(Fault::other(format!("a text becomes larger than {} bytes", limits::MAX_TEMPLATE_TEXT)));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Where a list or an object becomes too large.
+pub fn within_items(items: usize) -> Outcome<()> {
+    if items > limits::MAX_TEMPLATE_ITEMS {
+        return Err(Fault::other(format!("a list becomes longer than {} items", limits::MAX_TEMPLATE_ITEMS)));
     }
     Ok(())
 }

@@ -76,6 +76,12 @@ impl Tokens {
         if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("the end of the tag")) }
     }
 
+    /// The end of a tag that opens a body; a colon may stand before it.
+    pub fn end_of_opening(&mut self) -> Outcome<()> {
+        self.take_sign(":");
+        self.end()
+    }
+
     pub fn unexpected(&self, wanted: &str) -> Fault {
         let found = match self.peek() {
             Token::Name(name) => format!("`{name}`"),

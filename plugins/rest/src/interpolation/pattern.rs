@@ -38,7 +38,7 @@ pub fn replace(value: &Object, pattern: &Object, replacement: &Object) -> Outcom
         let whole = captures.get(0).expect("the whole match is always there");
         out.push_str(&text[end..whole.start()]);
         expand(&replacement, &captures, &mut out)?;
-        within(out.len(), "text")?;
+        within(out.len())?;
         end = whole.end();
     }
     out.push_str(&text[end..]);
@@ -100,22 +100,10 @@ pub fn translate(pattern: &str) -> Outcome<String> {
         match c {
             '\\' => {
                 let Some(escaped) = rest.first() else { return refused("a backslash at its end") };
-                at += 1;
-                match escaped {
-                    'Z' => out.push_str("\\z"),
-                    '1'..='9' if !in_class => return refused("a reference to a group"),
-                    '0'..='7' => {
-                        let digits: String = chars[at - 1..].iter().take(3).take_while(|c| c.is_digit(8)).collect();
-                        at += digits.len() - 1;
-                        out.push_str(&format!("\\x{{{:x}}}", u32::from_str_radix(&digits, 8).unwrap_or(0)));
-                    }
-                    '<' | '>' => out.push(*escaped),
-                    'b' if in_class => out.push_str("\\x08"),
-                    _ => {
-                        out.push('\\');
-                        out.push(*escaped);
-                    }
+                if matches!(escaped, '1'..='9') && !in_class {
+                    return refused("a reference to a group");
                 }
+                at += escape(rest, in_class, &mut out);
             }
             '[' if in_class => out.push_str("\\["),
             '[' => {
@@ -158,6 +146,25 @@ pub fn translate(pattern: &str) -> Outcome<String> {
         }
     }
     Ok(out)
+}
+
+/// What follows a backslash; how many characters it is.
+fn escape(rest: &[char], in_class: bool, out: &mut String) -> usize {
+    match rest[0] {
+        'Z' => out.push_str("\\z"),
+        '0'..='7' => {
+            let digits: String = rest.iter().take(3).take_while(|c| c.is_digit(8)).collect();
+            out.push_str(&format!("\\x{{{:x}}}", u32::from_str_radix(&digits, 8).unwrap_or(0)));
+            return digits.len();
+        }
+        '<' | '>' => out.push(rest[0]),
+        'b' if in_class => out.push_str("\\x08"),
+        other => {
+            out.push('\\');
+            out.push(other);
+        }
+    }
+    1
 }
 
 /// `3}`, `3,}`, `,3}` or `3,4}`.

@@ -159,8 +159,9 @@ impl Machine<'_> {
     }
 
     fn repeat(&mut self, repeat: &For, out: &mut String) -> Outcome<()> {
-        let mut items = self.eval(&repeat.over)?.items()?;
-        self.spend(items.len())?;
+        let over = self.eval(&repeat.over)?;
+        self.spend(over.len().unwrap_or(0))?;
+        let mut items = over.items()?;
         if let Some(test) = &repeat.test {
             let mut kept = Vec::new();
             for item in items {

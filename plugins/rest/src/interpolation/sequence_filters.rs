@@ -70,8 +70,10 @@ pub fn apply(machine: &mut Machine<'_>, name: &str, value: Object, args: Argumen
         "dictsort" => return dictsort(&value, args),
         _ => {}
     }
-    let items = value.items()?;
-    machine.spend(items.len())?;
+    // These take anything that counts as false for nothing, even what cannot be looped over.
+    let lazy = matches!(name, "map" | "select" | "reject" | "selectattr" | "rejectattr");
+    machine.spend(value.len().unwrap_or(0))?;
+    let items = if lazy && !value.truthy() { Vec::new() } else { value.items()? };
     match name {
         "list" | "tuple" => Ok(Object::list(items)),
         "first" | "last" => {
@@ -86,8 +88,8 @@ pub fn apply(machine: &mut Machine<'_>, name: &str, value: Object, args: Argumen
         "min" | "max" => extreme(name, items, args),
         "sum" => sum(items, args),
         "groupby" => groupby(items, args),
-        "batch" => batch(items, args),
-        _ => slices(items, args),
+        "batch" => batch(machine, items, args),
+        _ => slices(machine, items, args),
     }
 }
 
@@ -151,7 +153,7 @@ fn join(machine: &mut Machine<'_>, items: Vec<Object>, args: Arguments) -> Outco
         };
         machine.spend(1)?;
         show::write_text(&item, &mut out);
-        operators::within(out.len(), "text")?;
+        operators::within(out.len())?;
     }
     Ok(Object::str(out))
 }
@@ -336,9 +338,10 @@ fn dictsort(value: &Object, args: Arguments) -> Outcome<Object> {
     Ok(Object::list(pairs.into_iter().map(|(key, value)| Object::tuple(vec![key, value])).collect()))
 }
 
-fn batch(items: Vec<Object>, args: Arguments) -> Outcome<Object> {
+fn batch(machine: &mut Machine<'_>, items: Vec<Object>, args: Arguments) -> Outcome<Object> {
     let bound = args.bind("batch", &["linecount", "fill_with"])?;
     let size = text_methods::width_of(bound[0].as_ref().unwrap_or(&Object::None))?.max(1);
+    machine.spend(size)?;
     let fill = given(bound[1].as_ref());
     let rows = items.chunks(size).map(|chunk| {
         let mut row = chunk.to_vec();
@@ -351,9 +354,10 @@ fn batch(items: Vec<Object>, args: Arguments) -> Outcome<Object> {
 }
 
 /// So many lists of nearly one length.
-fn slices(items: Vec<Object>, args: Arguments) -> Outcome<Object> {
+fn slices(machine: &mut Machine<'_>, items: Vec<Object>, args: Arguments) -> Outcome<Object> {
     let bound = args.bind("slice", &["slices", "fill_with"])?;
     let count = text_methods::width_of(bound[0].as_ref().unwrap_or(&Object::None))?.max(1);
+    machine.spend(count)?;
     let (each, longer) = (items.len() / count, items.len() % count);
     let mut rows = Vec::new();
     let mut rest: Rc<[Object]> = items.into();

@@ -2,7 +2,10 @@
 
 use std::cell::OnceCell;
 
-use crate::datetime::{Civil, DateTime, Duration};
+use crate::{
+    datetime::{Civil, DateTime, Duration},
+    limits,
+};
 
 use super::{
     containers::{Dict, deeper},
@@ -65,6 +68,10 @@ fn write_repr(object: &Object, out: &mut String) {
 
 /// A list that holds itself ends somewhere.
 fn nested_repr(object: &Object, out: &mut String) {
+    // Whoever asked refuses what is so long.
+    if out.len() > limits::MAX_RENDERED_BYTES {
+        return;
+    }
     if deeper(|| write_repr(object, out)).is_none() {
         out.push_str("...");
     }
@@ -258,6 +265,9 @@ fn write_json(object: &Object, sorted: bool, out: &mut String) -> Outcome<()> {
 }
 
 fn nested_json(object: &Object, sorted: bool, out: &mut String) -> Outcome<()> {
+    if out.len() > limits::MAX_RENDERED_BYTES {
+        return Err(Fault::other(format!("a value is longer than {} bytes as JSON", limits::MAX_RENDERED_BYTES)));
+    }
     deeper(|| write_json(object, sorted, out)).ok_or_else(|| Fault::other("a value is nested too deeply to be JSON"))?
 }
 

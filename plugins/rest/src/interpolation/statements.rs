@@ -84,7 +84,7 @@ impl Parser {
             "print" => Statement::Output(tokens.tuple(true, None)?),
             "with" => {
                 let mut values = Vec::new();
-                while *tokens.peek() != Token::End {
+                while *tokens.peek() != Token::End && !tokens.is_sign(":") {
                     if !values.is_empty() {
                         tokens.need_sign(",")?;
                     }
@@ -92,25 +92,26 @@ impl Parser {
                     tokens.need_sign("=")?;
                     values.push((target, tokens.expression(true)?));
                 }
+                tokens.end_of_opening()?;
                 Statement::With(values, self.until("endwith")?)
             }
             "macro" => {
                 let name = tokens.need_name()?;
                 tokens.need_sign("(")?;
                 let parameters = parameters(tokens)?;
-                tokens.end()?;
+                tokens.end_of_opening()?;
                 Statement::Macro(Rc::new(Macro { name, parameters, body: self.until("endmacro")? }))
             }
             "call" => {
                 let parameters = if tokens.take_sign("(") { parameters(tokens)? } else { Vec::new() };
                 let call = tokens.expression(true)?;
-                tokens.end()?;
+                tokens.end_of_opening()?;
                 let code = Macro { name: "caller".into(), parameters, body: self.until("endcall")? };
                 Statement::CallBlock(Rc::new(code), call)
             }
             "filter" => {
                 let chain = tokens.filter_chain()?;
-                tokens.end()?;
+                tokens.end_of_opening()?;
                 Statement::FilterBlock(chain, self.until("endfilter")?)
             }
             "block" => {
@@ -129,7 +130,7 @@ impl Parser {
     fn condition(&mut self, tokens: &mut Tokens) -> Outcome<Statement> {
         let mut branches = Vec::new();
         let mut condition = tokens.tuple(false, None)?;
-        tokens.end()?;
+        tokens.end_of_opening()?;
         loop {
             let (body, tag) = self.body(&["elif", "else", "endif"])?;
             branches.push((condition, body));
@@ -137,10 +138,10 @@ impl Parser {
             match &*name {
                 "elif" => {
                     condition = rest.tuple(false, None)?;
-                    rest.end()?;
+                    rest.end_of_opening()?;
                 }
                 "else" => {
-                    rest.end()?;
+                    rest.end_of_opening()?;
                     return Ok(Statement::If(branches, self.until("endif")?));
                 }
                 _ => {
@@ -161,9 +162,12 @@ impl Parser {
         if tokens.take_name("recursive") {
             return Err(Fault::other("recursive loops are not supported in manifests"));
         }
-        tokens.end()?;
+        tokens.end_of_opening()?;
         let (body, tag) = self.body(&["endfor", "else"])?;
-        let (name, rest) = tag.expect("a body with ends has one");
+        let (name, mut rest) = tag.expect("a body with ends has one");
+        if &*name == "else" {
+            rest.end_of_opening()?;
+        }
         rest.end()?;
         let otherwise = if &*name == "else" { self.until("endfor")? } else { Vec::new() };
         Ok(Statement::For(Rc::new(For { target, over, test, body, otherwise })))

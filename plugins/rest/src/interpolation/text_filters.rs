@@ -140,7 +140,7 @@ fn indent(text: &str, args: Arguments) -> Outcome<String> {
     });
     let lines: Vec<String> = lines.collect();
     let indented = lines.join("\n");
-    within(indented.len(), "text")?;
+    within(indented.len())?;
     Ok(indented)
 }
 

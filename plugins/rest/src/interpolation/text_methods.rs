@@ -177,7 +177,7 @@ fn zfill(text: &str, width: usize) -> String {
 /// A type error, and widths beyond the limit.
 pub fn width_of(object: &Object) -> Outcome<usize> {
     let width = usize::try_from(object.need_int("a width has to be an integer")?.max(0)).unwrap_or(usize::MAX);
-    within(width, "text")?;
+    within(width)?;
     Ok(width)
 }
 
@@ -215,9 +215,10 @@ fn split(text: &str, name: &str, args: Arguments) -> Outcome<Object> {
             }
             match (most, name) {
                 (None, _) => text.split(&*separator).map(Object::str).collect(),
-                (Some(most), "split") => text.splitn(most + 1, &*separator).map(Object::str).collect(),
+                (Some(most), "split") => text.splitn(most.saturating_add(1), &*separator).map(Object::str).collect(),
                 (Some(most), _) => {
-                    let mut parts: Vec<Object> = text.rsplitn(most + 1, &*separator).map(Object::str).collect();
+                    let mut parts: Vec<Object> =
+                        text.rsplitn(most.saturating_add(1), &*separator).map(Object::str).collect();
                     parts.reverse();
                     parts
                 }
@@ -272,7 +273,7 @@ fn join(separator: &str, args: Arguments) -> Outcome<Object> {
             )));
         };
         out.push_str(text);
-        within(out.len(), "text")?;
+        within(out.len())?;
     }
     Ok(Object::str(out))
 }
@@ -292,7 +293,7 @@ fn replace(text: &str, args: Arguments) -> Outcome<Object> {
 /// Results beyond the limit.
 pub fn replaced(text: &str, old: &str, new: &str, most: Option<usize>) -> Outcome<String> {
     let hits = text.matches(old).count().min(most.unwrap_or(usize::MAX));
-    within(text.len().saturating_add(hits.saturating_mul(new.len())), "text")?;
+    within(text.len().saturating_add(hits.saturating_mul(new.len())))?;
     Ok(match most {
         Some(most) => text.replacen(old, new, most),
         None => text.replace(old, new),
