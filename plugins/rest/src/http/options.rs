@@ -71,7 +71,7 @@ fn merge<'a>(target: &mut Map, source: &'a Map, same_value: bool, path: &mut Vec
             _ => {
                 let path = path.join(".");
                 return Err(format!(
-                    "two parts of the manifest set the field `{path}` of the request's body; let only one of them set it"
+                    "two parts of the manifest set the field `{path}` of the body; let only one of them set it"
                 ));
             }
         }

@@ -76,8 +76,8 @@ impl PageSizeReducer {
     pub fn reduce(&mut self, stream: &str) -> Result<u64> {
         let Some(size) = self.current.or(self.configured) else {
             return Err(RestError::config(format!(
-                "stream `{stream}`: the source wants smaller pages, and the paginator asks for no size; set `page_size` \
-                 and `page_size_option`"
+                "stream `{stream}`: the source wants smaller pages, and the paginator asks for none; set \
+                 `page_size` and `page_size_option`"
             )));
         };
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a page size is small")]
