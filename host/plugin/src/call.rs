@@ -173,6 +173,9 @@ impl Plugin {
         egress.deadline = Some(tokio::time::Instant::now() + self.limits.budget(call).0);
         egress.rehearsal = session.map(|session| session.rehearsal.clone()).unwrap_or_default();
         let now = egress.rehearsal.now;
+        if let Some(now) = now {
+            egress.clock = Arc::new(move || now);
+        }
         let guest = Guest::new(GuestParts {
             plugin,
             call,

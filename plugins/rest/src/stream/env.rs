@@ -39,7 +39,7 @@ impl Env {
 
     /// The variables that are there everywhere: `config`, and the present moment.
     pub fn scope(&self) -> Scope {
-        Scope::new(self.wire.now_us()).with("config", self.config.clone())
+        Scope::new(self.wire.now_us()).with_chance(self.wire.chance()).with("config", self.config.clone())
     }
 
     /// The end of ranges that have no other: now, or when an interrupted run began.
