@@ -10,8 +10,6 @@ use std::{
 
 use sqlx::{Any, AnyConnection, Transaction};
 
-use crate::StoreError;
-
 /// Upper bounds in seconds by which times are counted.
 pub const WRITE_TIME_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -107,7 +105,7 @@ impl Writing {
         Self { tx, durability, begun, stopwatch }
     }
 
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
         let Self { tx, durability, begun, stopwatch } = self;
         tx.commit().await?;
         stopwatch.note(durability, |times| times.work.count(begun.elapsed().as_secs_f64()));
