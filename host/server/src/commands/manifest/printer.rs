@@ -42,7 +42,6 @@ struct Seen {
     records: u64,
     fields: BTreeMap<String, BTreeSet<&'static str>>,
     last_checkpoint: Option<String>,
-    checkpoints: u64,
 }
 
 /// What became of a stream.
@@ -183,9 +182,7 @@ impl RecordSink for Printer {
         if self.json {
             self.line(&document, String::new);
         }
-        let mut seen = self.seen();
-        seen.checkpoints += 1;
-        seen.last_checkpoint = Some(state);
+        self.seen().last_checkpoint = Some(state);
         Ok(())
     }
 }
