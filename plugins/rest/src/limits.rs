@@ -34,7 +34,7 @@ pub const MAX_INFERRED_PROPERTIES: usize = 10_000;
 /// Steps into a JSON Schema by which a manifest checks a setting.
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Compiled size of one pattern in such a schema.
-pub const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+pub const MAX_SETTING_PATTERN_BYTES: usize = 1024 * 1024;
 /// Schemas that are looked at for one setting.
 pub const MAX_SCHEMA_STEPS: usize = 100_000;
 
@@ -79,3 +79,13 @@ pub const MAX_PATTERNS: usize = 200;
 
 /// Tries of one date against one format.
 pub const MAX_DATE_STEPS: usize = 10_000;
+/// Things that one template can become, as far as somebody wants to know without running it.
+pub const MAX_TEMPLATE_VARIANTS: usize = 64;
+/// Text in them.
+pub const MAX_VARIANT_BYTES: usize = 256 * 1024;
+/// Expressions that are looked at for them.
+pub const MAX_LOOK_STEPS: usize = 10_000;
+/// Of a connector's name in a registry.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Of the page about a manifest.
+pub const MAX_PAGE_BYTES: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use regex::RegexBuilder;
 
 use super::normalization::PLACEHOLDER;
 use crate::{
-    limits::{MAX_PATTERN_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_STEPS},
+    limits::{MAX_SCHEMA_DEPTH, MAX_SCHEMA_STEPS, MAX_SETTING_PATTERN_BYTES},
     value::Value,
 };
 
@@ -200,7 +200,7 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 fn found(pattern: &str, text: &str, path: &str) -> Result<bool, Wrong> {
-    match RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build() {
+    match RegexBuilder::new(pattern).size_limit(MAX_SETTING_PATTERN_BYTES).build() {
         Ok(pattern) => Ok(pattern.is_match(text)),
         Err(_) => {
             wrong(path, format!("is checked by the pattern `{pattern}`, which cannot be used here")).map(|()| true)

@@ -4,25 +4,31 @@
 //! puts types and parameters into every component. [`check`] compares it with the table of [`components`] and with
 //! [`rules`]. Nothing here does I/O or builds a component.
 
+mod about;
 mod adheres;
 mod check;
 mod components;
 mod custom;
 mod finding;
+mod hosts;
 mod implicit;
 mod normalization;
 pub mod parameters;
 mod refs;
 mod rules;
 mod scalar;
+mod secrets;
 mod settings;
+pub mod spec;
 pub mod streams;
+mod template_values;
 mod trail;
 mod walk;
 mod yaml;
 
 pub use finding::{Finding, Level};
 pub use normalization::normalize;
+pub use spec::SpecOut;
 
 use std::sync::Arc;
 
@@ -52,6 +58,11 @@ impl Manifest {
     /// Kind config: one sentence with the path.
     pub fn new(read: &Value) -> Result<Self> {
         Ok(Self { resolved: resolve(read)? })
+    }
+
+    /// What it says of itself; its configuration stands under `prefix` (`""`, or such as `config`).
+    pub fn spec(&self, prefix: &str) -> SpecOut {
+        spec::spec(self, prefix)
     }
 
     /// What is to be said about it. Not done by [`load`]: a run has no use for it.

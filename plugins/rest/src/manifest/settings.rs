@@ -6,7 +6,7 @@ use regex::RegexBuilder;
 
 use super::finding::Findings;
 use crate::{
-    limits::{MAX_PATTERN_BYTES, MAX_SCHEMA_DEPTH},
+    limits::{MAX_SCHEMA_DEPTH, MAX_SETTING_PATTERN_BYTES},
     node::Node,
     value::{Map, Value},
 };
@@ -158,7 +158,7 @@ fn is_kind_value(value: &Value) -> bool {
 
 /// The host's validator takes patterns of this kind only.
 fn usable(pattern: &str) -> bool {
-    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().is_ok()
+    RegexBuilder::new(pattern).size_limit(MAX_SETTING_PATTERN_BYTES).build().is_ok()
 }
 
 /// Settings that hold tokens which the source hands out are secret, whatever the manifest says, because they are

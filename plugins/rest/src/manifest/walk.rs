@@ -21,8 +21,6 @@ pub trait Visitor {
 #[derive(Debug)]
 pub struct Text<'a> {
     pub component: &'a Node<'a>,
-    /// The member of the component that it stands in.
-    pub member: &'a str,
     pub node: Node<'a>,
     pub text: &'a str,
 }
@@ -52,22 +50,22 @@ fn visit(node: &Node<'_>, visitor: &mut dyn Visitor) {
             continue;
         }
         if let Some(value) = node.get(member.name) {
-            inside(node, member.name, &value, visitor);
+            inside(node, &value, visitor);
         }
     }
 }
 
-fn inside(owner: &Node<'_>, member: &str, node: &Node<'_>, visitor: &mut dyn Visitor) {
+fn inside(owner: &Node<'_>, node: &Node<'_>, visitor: &mut dyn Visitor) {
     match node.value {
-        Value::Str(text) => visitor.text(&Text { component: owner, member, node: node.clone(), text }),
-        Value::List(_) => node.list().iter().for_each(|item| inside(owner, member, item, visitor)),
+        Value::Str(text) => visitor.text(&Text { component: owner, node: node.clone(), text }),
+        Value::List(_) => node.list().iter().for_each(|item| inside(owner, item, visitor)),
         Value::Map(_) if component(node.kind()).is_some() || node.value.get("class_name").is_some() => {
             visit(node, visitor);
         }
         Value::Map(_) => {
             for (key, value) in node.members() {
                 if key != "$parameters" {
-                    inside(owner, member, &value, visitor);
+                    inside(owner, &value, visitor);
                 }
             }
         }
