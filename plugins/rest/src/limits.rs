@@ -57,6 +57,7 @@ pub const MAX_INFERRED_PROPERTIES: usize = 10_000;
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Compiled size of one pattern in such a schema.
 pub const MAX_SCHEMA_PATTERN_MEMORY: usize = 1024 * 1024;
+pub const MAX_SETTING_PATTERN_BYTES: usize = 1024 * 1024;
 /// Schemas that are looked at for one setting.
 pub const MAX_SCHEMA_STEPS: usize = 100_000;
 

@@ -25,7 +25,7 @@ mod names;
 mod number_filters;
 pub(crate) mod object;
 pub(crate) mod operators;
-pub(crate) mod parser;
+mod parser;
 mod pattern;
 mod rendering;
 mod sequence_filters;

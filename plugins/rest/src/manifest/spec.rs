@@ -83,6 +83,9 @@ fn title(root: &Node<'_>, hosts: &[String]) -> String {
 /// Last words of titles that say nothing.
 const FILLERS: [&str; 6] = ["Spec", "spec", "Specification", "Connector", "Source", "Configuration"];
 
+/// Labels of hosts that many have.
+const COMMON_LABELS: [&str; 8] = ["api", "apis", "app", "www", "rest", "com", "co", "org"];
+
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
@@ -92,7 +95,7 @@ fn capitalized(word: &str) -> String {
 fn owner(host: &str) -> Option<&str> {
     let labels: Vec<&str> = host.split('.').collect();
     let (_, labels) = labels.split_last()?;
-    let names = |label: &&&str| label.len() > 3 && !label.contains(['{', '}', '*', ':']);
+    let names = |label: &&&str| !COMMON_LABELS.contains(label) && !label.contains(['{', '}', '*', ':']);
     labels.iter().rev().find(names).copied()
 }
 
