@@ -339,3 +339,91 @@ fn fresh(part: &str) -> Value {
 fn decimal(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::stage::{json, texts};
+
+    fn found(text: &str, path: &[&str]) -> Vec<String> {
+        let path = Path::new(&texts(path)).unwrap();
+        path.values(&json(text)).into_iter().map(Value::to_json).collect()
+    }
+
+    #[test]
+    fn parts_are_patterns() {
+        let text = r#"{"item1":[{"a":1},{"a":2}],"item2":[{"a":3}],"x":{"a":4}}"#;
+        assert_eq!(found(text, &["item?", "*", "a"]), ["1", "2", "3"]);
+        assert_eq!(found(text, &["item[!1]", "0", "a"]), ["3"]);
+        assert_eq!(found(text, &["*1", "-1", "a"]), ["2"]);
+        assert_eq!(found(text, &["item1", "[0-9]", "a"]), ["1", "2"]);
+        assert_eq!(found(text, &["x", "a"]), ["4"]);
+        assert_eq!(found(text, &["x", "a", "b"]), [""; 0]);
+        assert_eq!(found(text, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn two_stars_stand_for_any_way() {
+        let text = r#"{"a":1,"b":{"a":2,"c":[{"a":3}]}}"#;
+        assert_eq!(found(text, &["**", "a"]), ["1", "2", "3"]);
+        assert_eq!(found(text, &["b", "**", "a"]), ["2", "3"]);
+        assert_eq!(found(r#"{"a":{"b":1}}"#, &["**"]), [r#"{"b":1}"#, "1"]);
+        assert!(Path::new(&texts(&["**", "a", "**"])).is_err());
+        let error = Path::new(&texts(&["**", "a"])).unwrap().get(&json(text)).unwrap_err();
+        assert_eq!(error, "the path `**.a` leads to more than one value");
+    }
+
+    #[test]
+    fn a_pattern_takes_what_fnmatch_takes() {
+        for (text, pattern, expected) in [
+            ("abc", "a*c", true),
+            ("abc", "*b", false),
+            ("ab", "a?", true),
+            ("a", "a?", false),
+            ("", "*", true),
+            ("a]", "a[]]", true),
+            ("b", "[a-c]", true),
+            ("b", "[!a-c]", false),
+            ("[", "[", true),
+            ("xaxb", "*x?", true),
+        ] {
+            assert_eq!(fits(text, pattern), expected, "{text} {pattern}");
+        }
+    }
+
+    #[test]
+    fn writing_makes_what_is_missing() {
+        let written = |text: &str, path: &[&str]| {
+            let mut value = json(text);
+            put(&mut value, &texts(path), Value::Int(1)).map(|()| value.to_json())
+        };
+        assert_eq!(written("{}", &["a", "b"]).unwrap(), r#"{"a":{"b":1}}"#);
+        assert_eq!(written("{}", &["a", "2", "b"]).unwrap(), r#"{"a":[null,null,{"b":1}]}"#);
+        assert_eq!(written(r#"{"a":[7]}"#, &["a", "2"]).unwrap(), r#"{"a":[7,null,1]}"#);
+        assert_eq!(written(r#"{"a":{"*":2}}"#, &["a", "*"]).unwrap(), r#"{"a":{"*":1}}"#);
+        assert_eq!(written(r#"{"a":null}"#, &["a", "b"]).unwrap_err(), "`a` is neither an object nor an array");
+        assert_eq!(written(r#"{"a":[]}"#, &["a", "b"]).unwrap_err(), "`b` is no place in the array `a`");
+        assert!(written("{}", &["a", &MAX_ARRAY_PLACE.to_string()]).is_err());
+    }
+
+    #[test]
+    fn deleting_from_an_array_leaves_null_behind_unless_it_is_the_last() {
+        let deleted = |text: &str, path: &[&str]| {
+            let mut value = json(text);
+            for way in Path::new(&texts(path)).unwrap().ways(&value) {
+                delete(&mut value, &way);
+            }
+            value.to_json()
+        };
+        assert_eq!(deleted(r#"{"a":[1,2,3],"b":1}"#, &["a", "0"]), r#"{"a":[null,2,3],"b":1}"#);
+        assert_eq!(deleted(r#"{"a":[1,2,3],"b":1}"#, &["a", "2"]), r#"{"a":[1,2],"b":1}"#);
+        assert_eq!(deleted(r#"{"a":[1,2,3],"b":1}"#, &["a", "*"]), r#"{"a":[null,null],"b":1}"#);
+        assert_eq!(deleted(r#"{"a":{"b":1,"c":2},"d":3}"#, &["**", "b"]), r#"{"a":{"c":2},"d":3}"#);
+    }
+
+    #[test]
+    fn a_path_has_a_limit() {
+        assert!(Path::new(&vec!["a".to_owned(); MAX_PATH_PARTS + 1]).is_err());
+    }
+}

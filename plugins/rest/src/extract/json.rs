@@ -78,3 +78,21 @@ fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_only_python_reads_is_read() {
+        let read = |text: &str| parse(text.as_bytes()).unwrap().to_json();
+        assert_eq!(read(r#"{"a":NaN,"b":[-Infinity,1],"c":"NaN"}"#), r#"{"a":null,"b":[null,1],"c":"NaN"}"#);
+        assert_eq!(
+            read(r#"{"a":"x\ud83d","b":"\ud83d\ude00","c":"\\ud83d"}"#),
+            "{\"a\":\"x\u{fffd}\",\"b\":\"😀\",\"c\":\"\\\\ud83d\"}"
+        );
+        assert!(parse(b"{\"a\":}").is_err());
+        assert!(parse(b"\"a").is_err());
+    }
+}

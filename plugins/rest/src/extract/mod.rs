@@ -16,6 +16,8 @@ pub mod record;
 mod scan;
 pub mod selector;
 mod split;
+#[cfg(test)]
+pub mod stage;
 pub mod transform;
 
 pub use page::{Look, Page};

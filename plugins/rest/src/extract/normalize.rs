@@ -138,3 +138,45 @@ fn text(value: &Value) -> Option<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::extract::stage::json;
+
+    #[test]
+    fn values_become_what_the_schema_says_where_they_can() {
+        let schema = json(
+            r#"{"type":"object","properties":{
+                "i":{"type":["null","integer"]},"f":{"type":"number"},"b":{"type":"boolean"},"s":{"type":"string"},
+                "l":{"type":"array"},"m":{"type":["string","integer"]},
+                "o":{"type":"object","properties":{"i":{"type":"integer"}}},
+                "a":{"type":["array","null"],"items":{"type":"integer"}}}}"#,
+        );
+        let normalized = |text: &str| {
+            let mut value = json(text);
+            super::normalize(&mut value, &schema);
+            value.to_json()
+        };
+        assert_eq!(normalized(r#"{"i":"1_0","f":"1.5","b":"yes","s":"x"}"#), r#"{"i":10,"f":1.5,"b":true,"s":"x"}"#);
+        assert_eq!(normalized(r#"{"i":1.9,"f":2,"b":0,"l":"x"}"#), r#"{"i":1,"f":2.0,"b":false,"l":["x"]}"#);
+        assert_eq!(
+            normalized(r#"{"i":"1.5","f":"x","b":"perhaps","i2":1}"#),
+            r#"{"i":"1.5","f":"x","b":"perhaps","i2":1}"#
+        );
+        assert_eq!(normalized(r#"{"i":null,"f":null,"b":null,"m":1}"#), r#"{"i":null,"f":null,"b":false,"m":1}"#);
+        assert_eq!(normalized(r#"{"o":{"i":"3"},"a":["4",true],"l":{}}"#), r#"{"o":{"i":3},"a":[4,1],"l":{}}"#);
+        assert_eq!(normalized(r#"{"i":"99999999999999999999"}"#), r#"{"i":99999999999999999999}"#);
+    }
+
+    #[test]
+    fn texts_of_other_values_are_written_as_python_writes_them() {
+        let schema = json(r#"{"properties":{"s":{"type":"string"}}}"#);
+        for (from, to) in
+            [("1.0", "\"1.0\""), ("true", "\"True\""), ("null", "\"None\""), (r#"{"a":[1]}"#, r#""{'a': [1]}""#)]
+        {
+            let mut value = json(&format!(r#"{{"s":{from}}}"#));
+            super::normalize(&mut value, &schema);
+            assert_eq!(value.to_json(), format!(r#"{{"s":{to}}}"#));
+        }
+    }
+}

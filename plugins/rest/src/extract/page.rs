@@ -63,3 +63,48 @@ fn members(text: &[u8], split: &Split, names: &[String]) -> Value {
     }
     Value::map(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        extract::{
+            Look, Selector,
+            selector::{Around, Context},
+            stage::{answer, env, json, texts},
+        },
+        node::Node,
+    };
+
+    fn response(body: &str, look: Look<'_>) -> String {
+        let node = json(r#"{"type":"RecordSelector","extractor":{"type":"DpathExtractor","field_path":["data"]}}"#);
+        let selector = Selector::build(&Node::root(&node), &Around::default(), &env()).expect("it is complete");
+        let page = selector.select(&answer(body.to_owned()), &Context::default()).expect("it is JSON");
+        page.response(look).to_json()
+    }
+
+    #[test]
+    fn only_what_is_looked_at_is_parsed() {
+        let body = r#"{"next":"x","data":[{"a":tru}],"meta":{"n":1},"next":"y"}"#;
+        let names = texts(&["next", "meta", "none"]);
+        assert_eq!(response(body, Look::Members(&names)), r#"{"next":"y","meta":{"n":1}}"#);
+        assert_eq!(response(body, Look::Nothing), "{}");
+        assert_eq!(response(r#"{"data":[{"a":1}],"n":2}"#, Look::All), r#"{"data":[{"a":1}],"n":2}"#);
+    }
+
+    #[test]
+    fn of_an_array_the_first_element_is_seen() {
+        assert_eq!(response(r#"[{"a":1},{"a":2}]"#, Look::All), r#"{"a":1}"#);
+        assert_eq!(response(r#"[{"a":1},{"a":2}]"#, Look::Members(&texts(&["a"]))), r#"{"a":1}"#);
+        assert_eq!(response("[]", Look::All), "{}");
+        assert_eq!(response("", Look::All), "{}");
+        assert_eq!(response("<html>", Look::All), "{}");
+    }
+
+    #[test]
+    fn a_page_with_more_members_than_are_kept_is_parsed_as_a_whole() {
+        let members: Vec<String> =
+            (0..crate::limits::MAX_MEMBERS_KEPT + 2).map(|at| format!("\"m{at}\":{at}")).collect();
+        let body = format!("{{{}}}", members.join(","));
+        assert!(response(&body, Look::Members(&texts(&["m1001"]))).contains("\"m1001\":1001"));
+    }
+}

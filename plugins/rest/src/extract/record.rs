@@ -76,3 +76,25 @@ fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::stage::{json, texts};
+
+    #[test]
+    fn members_of_a_raw_record_are_found_without_the_rest() {
+        let text = r#" {"a": {"b": [10, {"c": "x"}]}, "t": "2024", "a\u0062": 1, "t": "2025", "bad": tru}"#;
+        let record = Record::Raw(Bytes::from_static(text.as_bytes()));
+        assert_eq!(record.member("t"), Some(Value::str("2025")));
+        assert_eq!(record.member("ab"), Some(Value::Int(1)));
+        assert_eq!(record.member("c"), None);
+        assert_eq!(record.at(&texts(&["a", "b", "-1", "c"])), Some(Value::str("x")));
+        assert_eq!(record.at(&texts(&["a", "b", "2"])), None);
+        assert!(record.is_object());
+        let parsed = Record::Parsed(json(r#"{"a":{"b":1}}"#));
+        assert_eq!(parsed.at(&texts(&["a", "b"])), Some(Value::Int(1)));
+        assert!(!Record::Raw(Bytes::from_static(b"[1]")).is_object());
+    }
+}

@@ -210,3 +210,70 @@ pub fn member(text: &[u8], at: usize, name: &str) -> Found<Option<(usize, usize)
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let text = proptest::string::string_regex("[a-z\"\\\\\\[\\]{},: \n\u{e9}\u{1f600}_Yy]{0,20}").unwrap().boxed();
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            (-1e9..1e9f64).prop_map(serde_json::Value::from),
+            text.clone().prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+                proptest::collection::hash_map(text.clone(), inner, 0..5)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        #[test]
+        fn finds_the_same_elements_as_serde_json(values in proptest::collection::vec(any_json(), 0..6), pretty: bool) {
+            let text = if pretty { serde_json::to_vec_pretty(&values) } else { serde_json::to_vec(&values) }.unwrap();
+            let expected: Vec<&RawValue> = serde_json::from_slice(&text).unwrap();
+            let mut found = Vec::new();
+            let end = elements(&text, 0, |at| {
+                let end = value_end(&text, at)?;
+                found.push(std::str::from_utf8(&text[at..end]).unwrap());
+                Ok(end)
+            }).unwrap();
+            prop_assert_eq!(end, text.len());
+            prop_assert_eq!(found, expected.iter().map(|raw| raw.get()).collect::<Vec<_>>());
+            prop_assert_eq!(value_end(&text, 0).unwrap(), text.len());
+        }
+
+        #[test]
+        fn a_document_that_is_cut_is_an_error(values in proptest::collection::vec(any_json(), 1..6), cut in 1usize..400) {
+            let text = serde_json::to_vec(&values).unwrap();
+            if cut < text.len() {
+                prop_assert!(value_end(&text[..cut], 0).is_err());
+            }
+        }
+
+        #[test]
+        fn whatever_comes_in_ends(text in proptest::collection::vec(proptest::sample::select(b"[]{},:\"\\ a1".to_vec()), 0..60)) {
+            let _ = value_end(&text, 0);
+            let _ = member(&text, 0, "a");
+        }
+    }
+
+    #[test]
+    fn brackets_have_to_match_and_depth_has_a_limit() {
+        assert_eq!(value_end(b"[{]}", 0).unwrap_err().what, "a bracket does not match");
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(value_end(deep(MAX_DEPTH).as_bytes(), 0).is_ok());
+        assert_eq!(value_end(deep(MAX_DEPTH + 1).as_bytes(), 0).unwrap_err().what, "it is nested too deep");
+    }
+}

@@ -8,8 +8,8 @@ use super::{
     extractor::{Extracted, Extractor},
     json, normalize,
     page::Body,
-    split,
-    transform::{self, Transformation},
+    scan, split,
+    transform::{self, Appendix, Transformation},
 };
 use crate::{
     error::{RestError, Result},
@@ -33,6 +33,9 @@ pub struct Selector {
     at: String,
 }
 
+/// A filter that is not the manifest's.
+pub type Keeps<'a> = &'a dyn Fn(&Record) -> Result<bool>;
+
 /// What an answer is seen with.
 #[derive(Clone, Copy, Default)]
 pub struct Context<'a> {
@@ -41,7 +44,7 @@ pub struct Context<'a> {
     /// The stream's JSON Schema, for normalization.
     pub schema: Option<&'a Value>,
     /// Of a cursor that filters by itself: whether it keeps a record. It is asked before the filter of the manifest.
-    pub keeps: Option<&'a dyn Fn(&Record) -> Result<bool>>,
+    pub keeps: Option<Keeps<'a>>,
 }
 
 /// What a selector is built from besides its own node.
@@ -131,7 +134,10 @@ impl Selector {
     fn cut(&self, answer: &Answer) -> Option<(Extracted, Body)> {
         let path = self.extractor.raw_path().filter(|_| self.decoder == Decoder::Json)?;
         let text = answer.body.slice_ref(json::unmarked(&answer.body));
-        std::str::from_utf8(&text).ok()?;
+        let root = text.get(scan::blank(&text, 0));
+        if !matches!(root, Some(b'{' | b'[')) || std::str::from_utf8(&text).is_err() {
+            return None;
+        }
         let split = split::document(&text, path).ok().filter(|split| !split.unclear)?;
         let records = split.records.iter().map(|(start, end)| Record::Raw(text.slice(*start..*end))).collect();
         Some((Extracted { records, dropped: 0 }, Body::Json { text, split }))
@@ -179,9 +185,24 @@ impl Selector {
             return Ok(records);
         }
         let mut scope = transform::scope(&self.env, with.slice);
+        let appendix = match records.first() {
+            Some(Record::Raw(_)) => Appendix::of(&self.transformations, &scope)?,
+            _ => None,
+        };
         for record in &mut records {
             self.check(record)?;
+            if let (Record::Raw(text), Some(appendix)) = (&*record, &appendix)
+                && let Some(longer) = appendix.behind(text)
+            {
+                *record = Record::Raw(longer);
+                continue;
+            }
             let value = record.value_mut();
+            if value.as_map().is_none() {
+                let stream = &self.env.stream;
+                let message = format!("a record of stream `{stream}` is not valid JSON and cannot be transformed");
+                return Err(RestError::system(message).at(&self.at));
+            }
             for transformation in &self.transformations {
                 transformation.apply(value, &mut scope)?;
             }
@@ -243,5 +264,155 @@ fn normalizes(node: &Node<'_>) -> Result<bool> {
         Some("Default") => Ok(true),
         Some("None") => Ok(false),
         _ => Err(node.wrong("this has to be Default or None")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::stage::{answer, env, json};
+
+    fn selector(text: &str) -> Result<Selector> {
+        let node = json(text);
+        let root = Node::root(&node);
+        let around = Around {
+            decoder: root.get("decoder"),
+            transformations: root.items("transformations"),
+            transform_first: false,
+        };
+        Selector::build(&root.need("selector")?, &around, &env())
+    }
+
+    fn select(text: &str, body: &'static str) -> Result<Page> {
+        let slice = Slice { partition: Map::from_iter([("id".into(), Value::Int(7))]), ..Slice::default() };
+        let token = json(r#"{"next_page_token":2}"#);
+        let schema = json(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#);
+        let with = Context { slice: Some(&slice), next_page_token: Some(&token), schema: Some(&schema), keeps: None };
+        selector(text)?.select(&answer(body), &with)
+    }
+
+    fn shown(page: &Page) -> String {
+        Value::list(page.records.iter().map(Record::value).collect()).to_json()
+    }
+
+    const DATA: &str = r#"{"type":"RecordSelector","extractor":{"type":"DpathExtractor","field_path":["data"]}"#;
+
+    #[test]
+    fn records_share_the_page_where_nobody_looks_inside() {
+        let page = select(&format!(r#"{{"selector":{DATA}}}}}"#), r#"{"data":[{"a": 1},{"a":tru}]}"#).unwrap();
+        assert!(page.records.iter().all(|record| matches!(record, Record::Raw(_))));
+        assert_eq!(&page.records[0].json()[..], br#"{"a": 1}"#);
+        assert_eq!(page.extracted, 2);
+    }
+
+    #[test]
+    fn a_record_that_is_no_object_is_an_error() {
+        let error = select(&format!(r#"{{"selector":{DATA}}}}}"#), r#"{"data":[{"a":1},null]}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "selector: a record of stream `items` is no object: `null`; check `field_path` of its extractor, or add a filter"
+        );
+    }
+
+    #[test]
+    fn filters_come_before_transformations_unless_the_manifest_says_otherwise() {
+        let manifest = |first: &str| {
+            format!(
+                r#"{{"selector":{DATA},"record_filter":{{"type":"RecordFilter","condition":"{{{{ record.a == 1 and next_page_token.next_page_token == 2 }}}}"}}{first}}},
+                "transformations":[{{"type":"AddFields","fields":[{{"path":["a"],"value":"{{{{ record.a + 1 }}}}"}}]}}]}}"#
+            )
+        };
+        let body = r#"{"data":[{"a":0},{"a":1},{"a":2}]}"#;
+        let page = select(&manifest(""), body).unwrap();
+        assert_eq!((shown(&page).as_str(), page.extracted), (r#"[{"a":2}]"#, 3));
+        assert_eq!(shown(&select(&manifest(r#","transform_before_filtering":true"#), body).unwrap()), r#"[{"a":1}]"#);
+    }
+
+    #[test]
+    fn a_cursor_is_asked_before_the_filter() {
+        let keeps = |record: &Record| Ok(record.member("a") != Some(Value::Int(1)));
+        let with = Context { keeps: Some(&keeps), ..Context::default() };
+        let page = selector(&format!(r#"{{"selector":{DATA}}}}}"#)).unwrap();
+        let page = page.select(&answer(r#"{"data":[{"a":1},{"a":2}]}"#), &with).unwrap();
+        assert_eq!(&page.records[0].json()[..], br#"{"a":2}"#);
+    }
+
+    #[test]
+    fn fields_that_are_the_same_for_all_are_written_behind_raw_records() {
+        let added = |value: &str, body: &'static str| {
+            let text = format!(
+                r#"{{"selector":{DATA}}},"transformations":[{{"type":"AddFields","fields":[
+                {{"path":["id"],"value":"{value}"}},{{"path":["n"],"value":"x"}}]}}]}}"#
+            );
+            let page = select(&text, body).unwrap();
+            let raw = page.records.iter().map(|record| matches!(record, Record::Raw(_))).collect::<Vec<_>>();
+            (shown(&page), raw)
+        };
+        let body = r#"{"data":[{"a":1 },{},{"id":9,"b":2},{"i\u0064":9}]}"#;
+        let expected = r#"[{"a":1,"id":7,"n":"x"},{"id":7,"n":"x"},{"id":7,"b":2,"n":"x"},{"id":7,"n":"x"}]"#;
+        assert_eq!(added("{{ stream_partition.id }}", body), (expected.into(), vec![true, true, false, false]));
+        assert_eq!(added("{{ 7 if record else 8 }}", r#"{"data":[{"a":1}]}"#).1, [false]);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_parsed_cannot_be_transformed() {
+        let text = format!(r#"{{"selector":{DATA}}},"transformations":[{{"type":"KeysToLower"}}]}}"#);
+        let error = select(&text, r#"{"data":[{"a":tru}]}"#).unwrap_err();
+        assert!(error.message.contains("is not valid JSON"), "{error}");
+    }
+
+    #[test]
+    fn normalization_is_the_last_step() {
+        let text = format!(r#"{{"selector":{DATA},"schema_normalization":"Default"}}}}"#);
+        assert_eq!(shown(&select(&text, r#"{"data":[{"a":"x"},{"b":1}]}"#).unwrap()), r#"[{"a":"x"},{"b":1}]"#);
+        let error = selector(&format!(r#"{{"selector":{DATA},"schema_normalization":"Some"}}}}"#)).unwrap_err();
+        assert_eq!(error.at, "selector.schema_normalization");
+    }
+
+    #[test]
+    fn extractors_are_combined() {
+        let combined = |rest: &str| {
+            format!(
+                r#"{{"selector":{{"extractor":{{"type":"CombinedExtractor",{rest}"extractors":[
+                {{"type":"DpathExtractor","field_path":["a","*"]}},{{"type":"DpathExtractor","field_path":["b"]}}]}}}}}}"#
+            )
+        };
+        let body = r#"{"a":[{"n":1},{}],"b":[{"n":2}]}"#;
+        assert_eq!(shown(&select(&combined(""), body).unwrap()), r#"[{"n":1},{},{"n":2}]"#);
+        let page = select(&combined(r#""mode":"first_match","skip_empty_records":true,"#), body).unwrap();
+        assert_eq!((shown(&page).as_str(), page.extracted), (r#"[{"n":1}]"#, 2));
+        let nested = (0..=crate::limits::MAX_EXTRACTORS_NESTED)
+            .fold(r#"{"type":"DpathExtractor","field_path":[]}"#.to_owned(), |inner, _| {
+                format!(r#"{{"type":"CombinedExtractor","extractors":[{inner}]}}"#)
+            });
+        assert!(selector(&format!(r#"{{"selector":{{"extractor":{nested}}}}}"#)).is_err());
+    }
+
+    #[test]
+    fn records_inside_of_records_are_expanded() {
+        let text = r#"{"selector":{"extractor":{"type":"DpathExtractor","field_path":[],"record_expander":{
+            "type":"RecordExpander","expand_records_from_field":["lines","*","items"],"merge_parent":true,
+            "parent_fields":[{"parent_path":["id"],"record_path":["parent","id"]}],"on_no_records":"emit_parent"}}}}"#;
+        let body = r#"[{"id":1,"lines":[{"items":[{"n":1},5]},{"items":[]}]},{"id":2}]"#;
+        assert_eq!(
+            shown(&select(text, body).unwrap()),
+            concat!(
+                r#"[{"id":1,"lines":[{},{}],"n":1,"parent":{"id":1}},"#,
+                r#"{"id":1,"lines":[{},{}],"value":5,"parent":{"id":1}},{"id":2}]"#
+            )
+        );
+    }
+
+    #[test]
+    fn files_of_jobs_are_read_piece_by_piece() {
+        let text = r#"{"selector":{"extractor":{"type":"ResponseToFileExtractor"}}}"#;
+        let body = "id,id,\n1,NA,x\n2\n";
+        let records = selector(text).unwrap().open(&answer(body)).unwrap().collect::<Result<Vec<_>>>().unwrap();
+        let records = Value::list(records.iter().map(Record::value).collect());
+        assert_eq!(
+            records.to_json(),
+            r#"[{"id":"1","id.1":null,"Unnamed: 2":"x"},{"id":"2","id.1":null,"Unnamed: 2":null}]"#
+        );
     }
 }

@@ -136,3 +136,70 @@ fn truthy(value: &[u8]) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::stage::texts;
+
+    fn cut(text: &str, path: &[&str]) -> Vec<String> {
+        let split = document(text.as_bytes(), &texts(path)).unwrap();
+        assert!(!split.unclear);
+        split.records.iter().map(|(start, end)| text[*start..*end].to_owned()).collect()
+    }
+
+    #[test]
+    fn records_are_cut_as_they_stand() {
+        assert_eq!(
+            cut(r#" {"n" : 1, "data": [ {"a": 1} , {"b":"]}"}]} "#, &["data"]),
+            [r#"{"a": 1}"#, r#"{"b":"]}"}"#]
+        );
+        assert_eq!(cut(r#"[{"a":1},{},null,[{"b":2},3],0,"x"]"#, &[]), [r#"{"a":1}"#, r#"{"b":2}"#, "3", r#""x""#]);
+        assert_eq!(cut(r#"{"a":1}"#, &[]), [r#"{"a":1}"#]);
+        assert_eq!(cut(r#"[{"d":[1]},{"d":[]},{"e":[2]},{"d":{"x":1}}]"#, &["d"]), ["1", r#"{"x":1}"#]);
+        assert_eq!(cut(r#"{"a":{"b":[{},{"c":1}]}}"#, &["a", "b"]), ["{}", r#"{"c":1}"#]);
+    }
+
+    #[test]
+    fn what_is_empty_or_missing_gives_no_records() {
+        for (text, path) in [
+            ("{}", &[][..]),
+            ("[]", &[]),
+            (r#"{"a":{ }}"#, &["a"]),
+            (r#"{"a":null}"#, &["a"]),
+            (r#"{"a":0.0}"#, &["a"]),
+            (r#"{"a":""}"#, &["a"]),
+            (r#"{"a":1}"#, &["a", "b"]),
+            (r#"{"a":[{"b":1}]}"#, &["a", "b"]),
+            (r#"{"b":1}"#, &["a"]),
+        ] {
+            assert!(cut(text, path).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_members_of_one_name_counts() {
+        assert_eq!(cut(r#"{"data":[1,2],"x":0,"data":[3]}"#, &["data"]), ["3"]);
+        assert_eq!(cut(r#"{"a":{"b":[1]},"a":{"c":[2]}}"#, &["a", "b"]), [""; 0]);
+    }
+
+    #[test]
+    fn keys_may_be_written_with_escapes() {
+        assert_eq!(cut(r#"{"d\u0061ta":[1]}"#, &["data"]), ["1"]);
+        assert_eq!(cut(r#"{"q\"t":[1]}"#, &["q\"t"]), ["1"]);
+        assert_eq!(cut(r#"{"a":[1],"a\\":[2]}"#, &[r"a\"]), ["2"]);
+    }
+
+    #[test]
+    fn a_number_that_meets_an_array_is_left_to_others() {
+        assert!(document(br#"{"a":[[1]]}"#, &texts(&["a", "0"])).unwrap().unclear);
+    }
+
+    #[test]
+    fn what_follows_a_document_makes_it_none() {
+        assert!(document(b"[] []", &[]).is_err());
+        assert!(document(b"", &[]).is_err());
+        assert!(piece(b"{} x", &[]).is_err());
+    }
+}

@@ -104,3 +104,51 @@ fn kind(name: &str, schema: &Value) -> Kind {
         _ => return Kind::Nested,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::stage::json;
+
+    #[test]
+    fn types_are_mapped_in_the_order_of_the_schema() {
+        let schema = json(
+            r#"{"properties":{
+            "id":{"type":"integer"},"n":{"type":["null","number"]},"s":{"type":["string","null"]},"b":{"type":"boolean"},
+            "at":{"type":["null","string"],"format":"date-time"},
+            "local":{"type":"string","format":"date-time","airbyte_type":"timestamp_without_timezone"},
+            "day":{"type":"string","format":"date"},"o":{"type":"object"},"l":{"type":["null","array"]},
+            "mixed":{"type":["null","string","integer"]},"num":{"type":["integer","number"]},
+            "any":{},"nested":{"type":["string","object"]},"only_null":{"type":"null"},
+            "one":{"oneOf":[{"type":"integer"},{"type":"null"}]},"enum":{"enum":["a","b",null]},"big":{"type":"integer","airbyte_type":"big_integer"}}}"#,
+        );
+        use DataType as T;
+        let found: Vec<_> = fields(&schema).into_iter().map(|field| (field.name, field.data_type)).collect();
+        let expected = [
+            ("id", T::Int64),
+            ("n", T::Float64),
+            ("s", T::Text),
+            ("b", T::Boolean),
+            ("at", T::TimestampTz),
+            ("local", T::Timestamp),
+            ("day", T::Date),
+            ("o", T::Json),
+            ("l", T::Json),
+            ("mixed", T::Text),
+            ("num", T::Float64),
+            ("any", T::Json),
+            ("nested", T::Json),
+            ("only_null", T::Json),
+            ("one", T::Int64),
+            ("enum", T::Text),
+            ("big", T::Decimal(38, 0)),
+        ];
+        assert_eq!(found, expected.map(|(name, data_type)| (name.to_owned(), data_type)));
+    }
+
+    #[test]
+    fn a_stream_without_a_schema_has_no_fields_yet() {
+        assert!(fields(&json("{}")).is_empty());
+        assert!(fields(&json(r#"{"properties":null}"#)).is_empty());
+    }
+}

@@ -137,3 +137,40 @@ fn format(text: &str) -> Format {
 fn clock(rest: &[u8]) -> bool {
     matches!(rest, [b'T' | b' ', a, b, b':', c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::stage::json;
+
+    #[test]
+    fn all_records_count() {
+        let records = [
+            json(
+                r#"{"id":1,"at":"2024-01-02T03:04:05Z","day":"2024-01-02","x":1,"o":{"a":1},"l":[{"b":true}],"s":"2024"}"#,
+            ),
+            json(r#"{"id":2,"at":"2024-01-02T03:04:05+01:00","day":"never","x":1.5,"o":{"c":null},"l":[1],"new":"y"}"#),
+        ];
+        let schema = infer(&records);
+        let property = |name: &str| schema.get("properties").and_then(|all| all.get(name)).map(Value::to_json);
+        let property = |name: &str| property(name).unwrap_or_default();
+        assert_eq!(property("id"), r#"{"type":["integer","null"]}"#);
+        assert_eq!(property("at"), r#"{"type":["string","null"],"format":"date-time"}"#);
+        assert_eq!(property("day"), r#"{"type":["string","null"]}"#);
+        assert_eq!(property("x"), r#"{"type":["number","null"]}"#);
+        assert_eq!(property("s"), r#"{"type":["string","null"]}"#);
+        assert_eq!(
+            property("o"),
+            r#"{"type":["object","null"],"properties":{"a":{"type":["integer","null"]},"c":{"type":["null"]}}}"#
+        );
+        assert!(property("l").contains(r#""items":{"type":["object","integer","null"]"#));
+    }
+
+    #[test]
+    fn properties_over_the_limit_are_left_out() {
+        let many = (0..=MAX_INFERRED_PROPERTIES).map(|at| (format!("p{at}"), Value::Null));
+        let schema = infer(&[Value::map(many.collect())]);
+        let properties = schema.get("properties").and_then(Value::as_map).map(Map::len);
+        assert_eq!(properties, Some(MAX_INFERRED_PROPERTIES));
+    }
+}

@@ -116,3 +116,83 @@ impl Loader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::extract::stage::{env, json};
+
+    struct Fixed(Option<Value>);
+
+    impl FirstRecord for Fixed {
+        fn first(&self) -> LocalBoxFuture<'_, Result<Option<Value>>> {
+            Box::pin(std::future::ready(Ok(self.0.clone())))
+        }
+    }
+
+    fn loaded(stream: &str, record: Option<&str>) -> Result<String> {
+        let node = json(stream);
+        let retrievers = |_: &Node<'_>| Ok(Rc::new(Fixed(record.map(json))) as Rc<dyn FirstRecord>);
+        let loader = Loader::build(&Node::root(&node), &env(), &retrievers)?;
+        loader.load().now_or_never().unwrap().map(|schema| schema.to_json())
+    }
+
+    #[test]
+    fn the_first_of_several_loaders_counts() {
+        let stream = r#"{"schema_loader":[
+            {"type":"InlineSchemaLoader","schema":{"properties":{"a":{"type":"integer"}}}},
+            {"type":"JsonFileSchemaLoader"},
+            {"type":"InlineSchemaLoader","schema":{"properties":{"a":{"type":"string"},"b":{"type":"string"}}}}]}"#;
+        assert_eq!(
+            loaded(stream, None).unwrap(),
+            concat!(
+                r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":["null","object"],"#,
+                r#""properties":{"a":{"type":"integer"},"b":{"type":"string"}}}"#
+            )
+        );
+        assert_eq!(loaded("{}", None).unwrap(), "{}");
+        let many = vec![r#"{"type":"InlineSchemaLoader"}"#; MAX_SCHEMA_LOADERS + 1].join(",");
+        assert!(loaded(&format!(r#"{{"schema_loader":[{many}]}}"#), None).is_err());
+    }
+
+    fn dynamic(rest: &str) -> String {
+        format!(
+            r#"{{"schema_loader":{{"type":"DynamicSchemaLoader","retriever":{{"type":"SimpleRetriever"}},{rest}
+            "schema_type_identifier":{{"schema_pointer":["fields"],"key_pointer":["name"],"type_pointer":["kind","of"],
+            "types_mapping":[{{"current_type":"text","target_type":"string"}},
+            {{"current_type":"list","target_type":{{"field_type":"array","items":"integer"}}}},
+            {{"current_type":["a","b"],"target_type":["string","number"]}}]}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_source_describes_its_own_fields() {
+        let record = r#"{"fields":[{"name":"A","kind":{"of":"text"}},{"name":"b","kind":{"of":"list"}},
+            {"name":"c","kind":{"of":["a","b"]}},{"name":"d"},{"name":"e","kind":{"of":"timestamp_with_timezone"}}]}"#;
+        let schema = loaded(&dynamic(r#""schema_transformations":[{"type":"KeysToLower"}],"#), Some(record)).unwrap();
+        assert_eq!(
+            json(&schema).get("properties").unwrap().to_json(),
+            concat!(
+                r#"{"a":{"type":["null","string"]},"b":{"type":["null","array"],"items":{"type":["null","integer"]}},"#,
+                r#""c":{"oneOf":[{"type":["null","string"]},{"type":["null","number"]}]},"d":{"type":["null","string"]},"#,
+                r#""e":{"type":["null","string"],"format":"date-time"}}"#
+            )
+        );
+        assert!(loaded(&dynamic(""), None).unwrap().contains(r#""properties":{}"#));
+    }
+
+    #[test]
+    fn a_description_that_does_not_fit_is_an_error() {
+        let error = |record: &str| loaded(&dynamic(""), Some(record)).unwrap_err().to_string();
+        let at = "schema_loader: ";
+        assert_eq!(error(r#"{"x":1}"#), format!("{at}the description of the schema has no array at `fields`"));
+        assert_eq!(
+            error(r#"{"fields":[{"name":1}]}"#),
+            format!("{at}a field of the described schema has no name at `name`")
+        );
+        assert!(error(r#"{"fields":[{"name":"a","kind":{"of":"odd"}}]}"#).contains("`odd` is no type of a field"));
+    }
+}

@@ -3,9 +3,9 @@
 use crate::{
     error::{RestError, Result},
     extract::dpath::{self, Path, Step},
-    interpolation::{Scope, Template},
+    interpolation::{Allowed, Scope, Template},
     node::Node,
-    value::Value,
+    value::{Map, Value},
 };
 
 /// `AddFields`.
@@ -19,17 +19,9 @@ pub struct AddFields {
 struct Field {
     path: Vec<String>,
     value: Template,
-    wanted: Option<Wanted>,
+    /// `value_type`: what a rendered text may be read as.
+    allowed: Allowed,
     at: String,
-}
-
-/// `value_type`: what a rendered text is read as, where it can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Text,
-    Number,
-    Integer,
-    Boolean,
 }
 
 impl AddFields {
@@ -57,41 +49,56 @@ impl AddFields {
     }
 }
 
+impl AddFields {
+    /// The fields where none depends on a record, has a condition, or goes into something else.
+    pub fn constants(&self, scope: &Scope) -> Result<Option<Map>> {
+        let mut constants = Map::new();
+        for field in &self.fields {
+            match &field.path[..] {
+                [name] if self.condition.is_none() && field.same_for_all() => {
+                    constants.insert(name.clone(), field.value(scope)?);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(constants))
+    }
+}
+
 impl Field {
+    /// Whether its template cannot tell records apart, nor chance.
+    fn same_for_all(&self) -> bool {
+        match &self.value.source {
+            Value::Str(text) => !text.contains("record") && !text.contains("generate_uuid"),
+            _ => true,
+        }
+    }
+
     fn build(node: &Node<'_>) -> Result<Self> {
         let path = node.need("path")?;
         let parts = path.list().iter().map(key).collect::<Result<Vec<_>>>()?;
         if parts.is_empty() {
             return Err(path.wrong("a path has to name at least one field"));
         }
-        let wanted = match node.get("value_type") {
-            None => None,
-            Some(kind) => Some(match kind.text()? {
-                "string" => Wanted::Text,
-                "number" => Wanted::Number,
-                "integer" => Wanted::Integer,
-                "boolean" => Wanted::Boolean,
+        let allowed = match node.get("value_type") {
+            None => Allowed::Any,
+            Some(kind) => match kind.text()? {
+                "string" => Allowed::Text,
+                "number" => Allowed::Float,
+                "integer" => Allowed::Integer,
+                "boolean" => Allowed::Bool,
                 _ => return Err(kind.wrong("this has to be string, number, integer or boolean")),
-            }),
+            },
         };
         // The value may be null, which `Node::need` would not see.
         let null = Value::Null;
         let value = node.value.get("value").unwrap_or(&null);
         let value = Node { value, path: format!("{}.value", node.path) };
-        Ok(Self { path: parts, value: Template::new(&value, node)?, wanted, at: node.path.clone() })
+        Ok(Self { path: parts, value: Template::new(&value, node)?, allowed, at: node.path.clone() })
     }
 
     fn value(&self, scope: &Scope) -> Result<Value> {
-        let value = self.value.value(scope)?;
-        let fits = match (self.wanted, &value) {
-            (None, _)
-            | (Some(Wanted::Text), Value::Str(_))
-            | (Some(Wanted::Number), Value::Float(_))
-            | (Some(Wanted::Integer), Value::Int(_) | Value::Big(_) | Value::Bool(_))
-            | (Some(Wanted::Boolean), Value::Bool(_)) => true,
-            _ => false,
-        };
-        if fits { Ok(value) } else { self.value.text(scope).map(Value::from) }
+        self.value.value_as(scope, self.allowed)
     }
 }
 
