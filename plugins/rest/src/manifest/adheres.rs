@@ -312,7 +312,7 @@ mod tests {
             told("1", r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}"##),
             " is checked by a schema nested deeper than 64 levels"
         );
-        let again = vec![r##"{"$ref":"#"}"##; 4].join(",");
+        let again = [r##"{"$ref":"#"}"##; 4].join(",");
         let doubling = format!(r#"{{"properties":{{"a":{{"allOf":[{again}]}}}}}}"#);
         let deep = format!("{}1{}", r#"{"a":"#.repeat(12), "}".repeat(12));
         let said = told(&deep, &doubling);
