@@ -85,3 +85,6 @@ fn resolve(read: &Value) -> Result<Value> {
     }
     Ok(resolved)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::adheres;
 use crate::{
     error::Result,
     extract::dpath::{self, Path},
-    interpolation::{Scope, Template, TemplateTree},
+    interpolation::{Allowed, Scope, Template, TemplateTree},
     node::Node,
     value::Value,
 };
@@ -63,7 +63,7 @@ impl Settings {
                 return Err(field.wrong("a path has to name at least one setting"));
             }
             let template = Template::new(&field.need("value")?, &field)?;
-            let value = typed(&field, template.value(&self.scope())?, || template.text(&self.scope()))?;
+            let value = template.value_as(&self.scope(), allowed(&field)?)?;
             let path = Value::list(keys.iter().map(Value::str).collect());
             let scope = self.scope().with("value", value.clone()).with("path", path);
             if holds(node, &scope)? {
@@ -183,14 +183,13 @@ fn holds(node: &Node<'_>, scope: &Scope) -> Result<bool> {
 }
 
 /// `value_type`: a value of another type stays the text that it was.
-fn typed(field: &Node<'_>, value: Value, text: impl FnOnce() -> Result<String>) -> Result<Value> {
-    let Some(kind) = field.get("value_type") else { return Ok(value) };
-    let fits = match kind.text()? {
-        "string" => value.as_str().is_some(),
-        "number" => matches!(value, Value::Float(_)),
-        "integer" => matches!(value, Value::Int(_) | Value::Big(_) | Value::Bool(_)),
-        "boolean" => value.as_bool().is_some(),
+fn allowed(field: &Node<'_>) -> Result<Allowed> {
+    let Some(kind) = field.get("value_type") else { return Ok(Allowed::Any) };
+    Ok(match kind.text()? {
+        "string" => Allowed::Text,
+        "number" => Allowed::Float,
+        "integer" => Allowed::Integer,
+        "boolean" => Allowed::Bool,
         _ => return Err(kind.wrong("this has to be string, number, integer or boolean")),
-    };
-    if fits { Ok(value) } else { text().map(Value::from) }
+    })
 }

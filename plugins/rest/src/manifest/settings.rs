@@ -54,6 +54,9 @@ fn find_secrets(schema: &Value, path: String, depth: usize, found: &mut Vec<Stri
             find_secrets(inside, below("*"), depth + 1, found);
         }
     }
+    for item in schema.get("prefixItems").and_then(Value::as_list).unwrap_or_default() {
+        find_secrets(item, below("*"), depth + 1, found);
+    }
     for key in ["oneOf", "anyOf", "allOf"] {
         for choice in schema.get(key).and_then(Value::as_list).unwrap_or_default() {
             find_secrets(choice, path.clone(), depth + 1, found);
