@@ -14,6 +14,7 @@ mod hostile_api;
 mod incremental;
 mod manifest;
 mod notify;
+mod parity;
 mod readers;
 mod readme;
 mod rotation;

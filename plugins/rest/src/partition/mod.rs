@@ -70,7 +70,9 @@ pub fn build(node: Option<&Node<'_>>, env: &Env, state: &Value) -> Result<Box<dy
         "UnionPartitionRouter" => {
             let routers = node.items("partition_routers");
             let routers = routers.iter().map(|one| build(Some(one), env, state)).collect::<Result<_>>()?;
-            Ok(Box::new(product::Union::new(routers)))
+            let field =
+                crate::interpolation::Template::new(&node.need("partition_field")?, node)?.text(&env.scope())?;
+            Ok(Box::new(product::Union::new(routers, field, &node.path)))
         }
         _ => Err(node.unknown()),
     }

@@ -1,5 +1,7 @@
 //! Several routers together: each partition of one with each of the others, or one after the other.
 
+use std::collections::HashSet;
+
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
@@ -8,6 +10,7 @@ use crate::{
     interpolation::Scope,
     limits::MAX_PRODUCT,
     partition::{Router, Slice},
+    value::Value,
 };
 
 /// `CartesianProductStreamSlicer`: the last router moves fastest.
@@ -74,23 +77,37 @@ impl Router for Product {
     }
 }
 
-/// `UnionPartitionRouter`: the partitions of one after those of the other.
+/// `UnionPartitionRouter`: the partitions of one after those of the other, each value of the field once. What else stands
+/// in a partition becomes an extra field.
 pub struct Union {
     routers: Vec<Box<dyn Router>>,
     at: usize,
+    field: String,
+    seen: HashSet<String>,
+    path: String,
 }
 
 impl Union {
-    pub fn new(routers: Vec<Box<dyn Router>>) -> Self {
-        Self { routers, at: 0 }
+    pub fn new(routers: Vec<Box<dyn Router>>, field: String, path: &str) -> Self {
+        Self { routers, at: 0, field, seen: HashSet::new(), path: path.to_owned() }
     }
 
     async fn following(&mut self) -> Result<Option<Slice>> {
         while let Some(router) = self.routers.get_mut(self.at) {
-            if let Some(slice) = router.next().await? {
-                return Ok(Some(slice));
+            let Some(mut slice) = router.next().await? else {
+                self.at += 1;
+                continue;
+            };
+            let Some(value) = slice.partition.shift_remove(&self.field) else {
+                let message = format!("a router of the union gives a partition without `{}`", self.field);
+                return Err(RestError::config(message).at(&self.path));
+            };
+            if !self.seen.insert(value.to_json()) {
+                continue;
             }
-            self.at += 1;
+            let rest = std::mem::replace(&mut slice.partition, super::single(&self.field, value));
+            slice.extra_fields.extend(rest);
+            return Ok(Some(slice));
         }
         Ok(None)
     }
@@ -101,8 +118,9 @@ impl Router for Union {
         Box::pin(self.following())
     }
 
-    fn parts(&self, slice: &Slice, scope: &Scope) -> Result<RequestParts> {
-        together(&self.routers, slice, scope)
+    fn state(&self) -> Value {
+        let states = self.routers.iter().map(|router| router.state());
+        Value::map(states.filter_map(|state| state.as_map().cloned()).flatten().collect())
     }
 }
 
