@@ -36,7 +36,7 @@ impl LogSink for Silent {
     fn line(&self, _level: LogLevel, _message: &str) {}
 }
 
-/// Counts line feeds: each record of the connector ends in one, and no other stands in them.
+/// Counts records: line feeds part them, and none stands in one.
 #[derive(Default)]
 struct Counting {
     records: AtomicU64,
@@ -46,8 +46,8 @@ struct Counting {
 impl RecordSink for Counting {
     async fn emit(&self, _stream: &str, batch: RawBatch) -> Result<(), Failure> {
         if let RawBatch::Json(bytes) = &batch {
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-            self.records.fetch_add(lines as u64, Ordering::Relaxed);
+            let feeds = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.records.fetch_add(feeds as u64 + 1, Ordering::Relaxed);
         }
         Ok(())
     }
