@@ -7,6 +7,7 @@ mod author;
 mod bad_input;
 mod bad_values;
 mod canary;
+mod catalogue;
 mod crash;
 mod formats;
 mod harness;
