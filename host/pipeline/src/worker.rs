@@ -210,11 +210,7 @@ impl Worker {
         cancel: CancellationToken,
     ) -> Result<Vec<Failure>, Failure> {
         committer.recover().await?;
-        let recovered = committer.committed.0;
-        let before = BatchSeq(recovered.0.saturating_sub(committer.report.recovered_batches));
-        self.apply_edit(committer).await?;
-        let edited = committer.committed.0;
-        committer.report.began_after = Some(if edited == recovered { before } else { edited });
+        self.begin(committer).await?;
         events.event(RunEvent::Started {
             epoch: committer.epoch.0,
             recovered_batches: committer.report.recovered_batches,
@@ -272,6 +268,16 @@ impl Worker {
         }
         failures.extend(driven?);
         Ok(failures)
+    }
+
+    /// Takes over an edited position, and notes the batch from which this run reads on.
+    async fn begin(&self, committer: &mut Committer) -> Result<(), Failure> {
+        let recovered = committer.committed.0;
+        let before = BatchSeq(recovered.0.saturating_sub(committer.report.recovered_batches));
+        self.apply_edit(committer).await?;
+        let edited = committer.committed.0;
+        committer.report.began_after = Some(if edited == recovered { before } else { edited });
+        Ok(())
     }
 
     /// The batch after the last committed one, still empty.

@@ -21,6 +21,7 @@ pub mod log;
 mod memory;
 mod meter;
 mod reading;
+mod secret_fields;
 pub mod secrets;
 mod shelf;
 mod stats;

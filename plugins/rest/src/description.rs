@@ -22,7 +22,7 @@ pub fn spec(manifest: &Manifest) -> Spec {
     let mut spec = Spec::new(&told.name, version(manifest))
         .title(&told.title)
         .docs(&told.docs)
-        .config_schema(&told.config_schema.to_json());
+        .config_schema(told.config_schema.to_json());
     for host in &told.hosts {
         spec = spec.host(host);
     }

@@ -96,7 +96,7 @@ fn of_moments(node: &Node<'_>, scope: &Scope) -> Result<(Setting, EndOfRange)> {
         Clamp::Day => SECOND,
         _ => DAY,
     };
-    let of_clamp = Some(granularity.clone().unwrap_or(unit));
+    let of_clamp = Some(granularity.unwrap_or(unit));
     let end = match node.get("end_datetime") {
         Some(end) => EndOfRange::Moment {
             moment: Box::new(MomentTemplate::build(&end, node, &format)?),
@@ -112,7 +112,7 @@ fn of_moments(node: &Node<'_>, scope: &Scope) -> Result<(Setting, EndOfRange)> {
             text(node, "partition_field_start", "start_time", scope)?,
             text(node, "partition_field_end", "end_time", scope)?,
         )),
-        scale: Scale::Time { format, inputs, granularity: granularity.clone() },
+        scale: Scale::Time { format, inputs, granularity },
         start: Point::Time(start),
         lookback: duration(node, "lookback_window", scope)?,
         step: duration(node, "step", scope)?,
