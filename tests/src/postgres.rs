@@ -244,7 +244,8 @@ fn guard(folder: &Path) -> std::io::Result<Child> {
         .spawn()
 }
 
-fn free_port() -> std::io::Result<u16> {
+/// A port of the loopback interface that nothing listens on.
+pub(crate) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -18,6 +18,7 @@ mod notify;
 mod parity;
 mod readers;
 mod readme;
+mod rest;
 mod rotation;
 mod schedule;
 mod secrets;

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use thimble_fixtures::{
     files::{FileServer, set_modified},
+    objects::ObjectServer,
     postgres::{Options, PASSWORD, Postgres},
 };
 
 use crate::{
     crash::bed::signal,
-    harness::{Installation, component, text},
+    harness::{Installation, component, root, text},
     serve::Server,
 };
 
@@ -34,10 +35,26 @@ const ROWS_PER_FILE: u64 = 200;
 /// What all processes share.
 struct Fleet {
     postgres: Arc<Postgres>,
-    places: TempDir,
+    settings: Value,
+    _places: Places,
     source: TempDir,
     server: FileServer,
     rounds: u64,
+}
+
+/// Where staging and lake lie.
+enum Places {
+    Folder(TempDir),
+    Objects(ObjectServer),
+}
+
+impl Places {
+    fn place(&self, name: &str) -> Value {
+        match self {
+            Self::Folder(folder) => json!({"url": format!("file://{}/{name}", folder.path().display())}),
+            Self::Objects(server) => server.place(name),
+        }
+    }
 }
 
 /// A worker with a data folder of its own.
@@ -50,15 +67,20 @@ struct Worker {
 impl Fleet {
     /// And the installation with the API, whose plugin the workers do not have yet.
     async fn new() -> (Self, Installation) {
+        Self::on(Places::Folder(tempfile::tempdir().unwrap())).await
+    }
+
+    async fn on(places: Places) -> (Self, Installation) {
         let postgres = Arc::new(Postgres::start(Options::default()).await.unwrap());
         postgres.create_database("control").await.unwrap();
-        let (places, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let source = tempfile::tempdir().unwrap();
+        let settings = settings(&postgres, &places);
         let server = FileServer::start(source.path(), 0).await.unwrap();
         let connections = json!({"c": {"plugin": "files",
             "config": {"streams": [{"name": "s", "urls": [server.url("*.jsonl")]}]}}});
-        let front = Installation::new(connections, settings(&postgres, &places));
+        let front = Installation::new(connections, settings.clone());
         front.json(&["plugin", "install", component("files").to_str().unwrap(), "--grant"]);
-        let mut fleet = Self { postgres, places, source, server, rounds: 0 };
+        let mut fleet = Self { postgres, settings, _places: places, source, server, rounds: 0 };
         fleet.change();
         (fleet, front)
     }
@@ -80,7 +102,7 @@ impl Fleet {
 
     /// A worker as on another machine: nothing but the configuration and the host key.
     fn worker(&self, front: &Installation) -> Worker {
-        let place = Installation::new(json!({}), settings(&self.postgres, &self.places));
+        let place = Installation::new(json!({}), self.settings.clone());
         let worker = start(front, place);
         worker.warm();
         worker
@@ -120,12 +142,11 @@ impl Fleet {
     }
 }
 
-fn settings(postgres: &Postgres, places: &TempDir) -> Value {
-    let url = |name: &str| format!("file://{}/{name}", places.path().display());
+fn settings(postgres: &Postgres, places: &Places) -> Value {
     json!({
         "store": {"url": postgres.url("control"), "password": PASSWORD, "max_connections": 5},
-        "staging": {"url": url("staging")},
-        "destination": {"lake": {"url": url("lake")}},
+        "staging": places.place("staging"),
+        "destination": {"lake": places.place("lake")},
         "limits": {"batch": {"max_rows": ROWS_PER_FILE}, "workers": {"partitions": 1}},
     })
 }
@@ -213,7 +234,18 @@ async fn succeeded(fleet: &Fleet) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_is_replaced_within_ten_seconds_and_nothing_is_lost_or_doubled() {
     let kills: u64 = std::env::var("TAKEOVER_KILLS").map_or(20, |kills| kills.parse().unwrap());
-    let (mut fleet, front) = Fleet::new().await;
+    let (fleet, front) = Fleet::new().await;
+    workers_are_killed(fleet, front, kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_where_staging_and_lake_lie_in_an_object_store() {
+    let store = ObjectServer::start(&root().join(".scratch/readers/bin/weed")).unwrap();
+    let (fleet, front) = Fleet::on(Places::Objects(store)).await;
+    workers_are_killed(fleet, front, 3).await;
+}
+
+async fn workers_are_killed(mut fleet: Fleet, front: Installation, kills: u64) {
     let server = Server::start_with(&front, &["--no-runs"]);
     let mut workers = vec![fleet.worker(&front), fleet.worker(&front)];
     let (_, listed) = server.curl("GET", "/api/v1/workers", &[]);
@@ -318,13 +350,13 @@ async fn a_worker_that_cannot_share_the_work_does_not_start() {
         assert!(!output.status.success());
         text(&output)
     };
-    let stranger = Installation::new(json!({}), settings(&fleet.postgres, &fleet.places));
+    let stranger = Installation::new(json!({}), fleet.settings.clone());
     let said = refused(&stranger, None);
     assert!(said.contains("host key is not the one"), "{said}");
     let lonely = Installation::new(json!({}), json!({}));
     let said = refused(&lonely, Some(&front));
     assert!(said.contains("store"), "{said}");
-    let mut own_staging = settings(&fleet.postgres, &fleet.places);
+    let mut own_staging = fleet.settings.clone();
     own_staging["staging"] = json!({});
     let said = refused(&Installation::new(json!({}), own_staging), Some(&front));
     assert!(said.contains("staging"), "{said}");

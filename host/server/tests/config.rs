@@ -75,7 +75,7 @@ fn mistakes_name_file_line_and_key() {
         (
             "t.yaml",
             "qqqqqqqqqqqq: 1\n",
-            "unknown key `qqqqqqqqqqqq` in t.yaml line 1; the keys known there are data, host_key_file, listen, log, telemetry, api, store, staging, destination, destinations, registry, limits, network, connections",
+            "unknown key `qqqqqqqqqqqq` in t.yaml line 1; the keys known there are data, host_key_file, listen, log, telemetry, api, store, staging, destination, destinations, registry, rest_component, limits, network, connections",
         ),
     ];
     for (name, text, expected) in cases {

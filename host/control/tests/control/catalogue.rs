@@ -63,8 +63,8 @@ async fn what_is_no_component_is_refused_at_once() {
     for (body, reason) in [
         (&b"\0asm\x01\0\0\0"[..], "core WebAssembly module"),
         (b"\x7fELF native", "native"),
-        (b"hello", "not WebAssembly"),
-        (b"\0as", "not WebAssembly"),
+        (b"hello", "neither WebAssembly nor a declarative manifest"),
+        (b"\0as", "neither WebAssembly nor a declarative manifest"),
         (b"", "empty"),
     ] {
         let detail = server.ask("POST", "/plugins", body).await.problem(422, "invalid");
