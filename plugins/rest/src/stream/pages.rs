@@ -11,6 +11,7 @@ use crate::{
     extract::Record,
     http::Outcome,
     interpolation::Scope,
+    pagination::PageSizeReducer,
     partition::Slice,
     stream::{
         jobs::{Done, Jobs},
@@ -61,6 +62,8 @@ pub struct Pages {
     counted: usize,
     same_again: usize,
     job: Option<Job>,
+    /// Made with the first page, where the manifest provides for smaller ones.
+    reducer: Option<PageSizeReducer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,7 @@ impl Pages {
             counted: 0,
             same_again: 0,
             job: None,
+            reducer: None,
         }
     }
 
@@ -137,8 +141,14 @@ impl Pages {
         };
         let next = match stops {
             true => None,
-            false => retriever.next_token(&found.answer, &found.page, self.token.as_ref(), &self.slice)?,
+            false => {
+                let size = self.reducer.as_ref().and_then(PageSizeReducer::size_override);
+                retriever.next_token(&found.answer, &found.page, self.token.as_ref(), &self.slice, size)?
+            }
         };
+        if let Some(reducer) = &mut self.reducer {
+            reducer.succeeded();
+        }
         let mut records = found.page.records.split_off(0);
         if retriever.is_data_feed {
             let mut kept = Vec::with_capacity(records.len());
@@ -168,12 +178,15 @@ impl Pages {
     async fn answered(&mut self, retriever: &Retriever) -> Result<Answered> {
         let first = self.state == Progress::First;
         self.state = Progress::Going;
+        if self.reducer.is_none() {
+            self.reducer = retriever.reducer()?;
+        }
         if let Some(properties) = &retriever.properties {
             return self.by_chunks(retriever, properties).await;
         }
         let answer = match retriever.lazy_answer(&self.slice).filter(|_| first) {
             Some(answer) => answer,
-            None => match retriever.ask(&self.slice, &self.piece, self.token.as_ref()).await? {
+            None => match self.ask_smaller(retriever).await? {
                 Outcome::Answer(answer) => answer,
                 Outcome::ResetPagination => return Ok(Answered::BeginAgain),
                 outcome => return self.other(outcome),
@@ -182,6 +195,20 @@ impl Pages {
         let is_new = |record: &Record, scope: &Scope| self.is_new(record, scope);
         let page = retriever.select(&answer, &self.slice, self.token.as_ref(), &is_new).await?;
         Ok(Answered::Page(Box::new(Found { answer, page })))
+    }
+
+    /// Asks for the page at hand, in ever smaller sizes where the source wants that.
+    async fn ask_smaller(&mut self, retriever: &Retriever) -> Result<Outcome> {
+        loop {
+            let size = self.reducer.as_ref().and_then(PageSizeReducer::size_override);
+            let outcome = retriever.ask(&self.slice, &self.piece, self.token.as_ref(), size).await?;
+            let Some(reducer) = &mut self.reducer else { return Ok(outcome) };
+            if !matches!(outcome, Outcome::ReducePageSize(_)) {
+                return Ok(outcome);
+            }
+            let wait = reducer.reduce(&retriever.env.stream)?;
+            retriever.env.wire.sleep_us(wait).await;
+        }
     }
 
     fn other(&self, outcome: Outcome) -> Result<Answered> {
@@ -205,7 +232,7 @@ impl Pages {
         for chunk in properties.chunks().await? {
             let chunk = Value::list(chunk.into_iter().map(Value::from).collect());
             slice.extra_fields = [("query_properties".to_owned(), chunk)].into();
-            let answer = match retriever.ask(&slice, &self.piece, self.token.as_ref()).await? {
+            let answer = match retriever.ask(&slice, &self.piece, self.token.as_ref(), None).await? {
                 Outcome::Answer(answer) => answer,
                 Outcome::ResetPagination => return Ok(Answered::BeginAgain),
                 outcome => return self.other(outcome),

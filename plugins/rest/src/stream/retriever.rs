@@ -12,7 +12,7 @@ use crate::{
     http::{Outcome, RequestContext, RequestOption, RequestParts, Requester, ResponseUse},
     interpolation::Scope,
     node::Node,
-    pagination::{self, Paginator},
+    pagination::{self, PageSizeReducer, PageSizeReduction, Paginator},
     partition::Slice,
     schema::{FirstRecord, Loader},
     stream::{Env, Stream, jobs::Jobs, properties::Properties},
@@ -45,6 +45,7 @@ pub struct Retriever {
     lazy: bool,
     pub properties: Option<Properties>,
     bounds: Option<Bounds>,
+    reduction: Option<PageSizeReduction>,
 }
 
 /// What the cursor adds to requests: the ends of the window, by the slice's names for them.
@@ -132,6 +133,7 @@ impl Retriever {
             shortens_slices: action == Some("SPLIT_USING_CURSOR"),
             lazy: !state.truthy() && reads_lazily(node),
             properties,
+            reduction: node.get("page_size_reduction").map(|node| PageSizeReduction::build(&node)).transpose()?,
             bounds: sync.as_ref().map(|sync| Bounds::build(sync, cursor)).transpose()?,
             env: env.clone(),
         })
@@ -141,15 +143,24 @@ impl Retriever {
         self.record_limit.is_some() || self.shortens_slices
     }
 
-    /// Asks for one page.
+    /// What makes the pages of one piece smaller, where the manifest provides for it.
+    ///
+    /// # Errors
+    /// Kind config: the page size is no number.
+    pub fn reducer(&self) -> Result<Option<PageSizeReducer>> {
+        let Some(reduction) = &self.reduction else { return Ok(None) };
+        Ok(Some(PageSizeReducer::new(reduction.clone(), self.paginator.page_size()?)))
+    }
+
+    /// Asks for one page, of the paginator's size unless there is another one.
     ///
     /// # Errors
     /// Those of the source, by the manifest's error handler; kind config: templates.
-    pub async fn ask(&self, slice: &Slice, piece: &Piece, token: Option<&Value>) -> Result<Outcome> {
+    pub async fn ask(&self, slice: &Slice, piece: &Piece, token: Option<&Value>, size: Option<i64>) -> Result<Outcome> {
         let Asks::Pages(requester) = &self.asks else {
             return Err(crate::error::RestError::system("jobs are not asked for by pages"));
         };
-        let mut parts = vec![self.paginator.parts(token, None)?];
+        let mut parts = vec![self.paginator.parts(token, size)?];
         if token.is_none() || !self.only_first {
             let mut own = piece.parts.clone();
             if let Some(bounds) = &self.bounds {
@@ -222,6 +233,7 @@ impl Retriever {
         page: &Page,
         token: Option<&Value>,
         slice: &Slice,
+        size: Option<i64>,
     ) -> Result<Option<Value>> {
         let look = match &self.looks {
             ResponseUse::Nothing => Look::Nothing,
@@ -237,7 +249,7 @@ impl Retriever {
             emitted: page.records.len(),
             last_record: last.as_ref(),
             last_token: token,
-            size_override: None,
+            size_override: size,
             slice: Some(slice),
         })
     }
