@@ -142,16 +142,19 @@ fn permissions(spec: &SpecOut) -> String {
     page
 }
 
-/// `metadata.verified`: lines of its author on what was tried against the source.
+/// `metadata.verified` and `metadata.not_verified`: lines of its author on what was tried against the source.
 fn verified(root: &Node<'_>) -> String {
-    let lines = root.get("metadata").map(|metadata| metadata.items("verified")).unwrap_or_default();
-    if lines.is_empty() {
-        return String::new();
-    }
-    let mut page = String::from("\n## Verified\n\n");
-    for line in lines {
-        let text = line.value.as_str().map_or_else(|| line.value.to_json(), str::to_owned);
-        let _ = writeln!(page, "- {}", cell(&text));
+    let mut page = String::new();
+    for (title, key) in [("Verified", "verified"), ("Not verified", "not_verified")] {
+        let lines = root.get("metadata").map(|metadata| metadata.items(key)).unwrap_or_default();
+        if lines.is_empty() {
+            continue;
+        }
+        let _ = write!(page, "\n## {title}\n\n");
+        for line in lines {
+            let text = line.value.as_str().map_or_else(|| line.value.to_json(), str::to_owned);
+            let _ = writeln!(page, "- {}", cell(&text));
+        }
     }
     page
 }
