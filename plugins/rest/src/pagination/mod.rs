@@ -1,6 +1,7 @@
 //! Paginators: what to ask for next, and when there is nothing more.
 //!
-//! Owns tokens and page sizes. Never sends anything; keeps nothing of a page but what tells an endless loop.
+//! Owns tokens and page sizes. Never sends anything; keeps nothing of a page: what tells an endless loop is with
+//! whoever goes from page to page.
 
 pub mod links;
 pub mod paginator;
@@ -10,5 +11,5 @@ pub mod strategy;
 mod tests;
 
 pub use crate::http::ResponseUse;
-pub use paginator::{Page, Paginator};
+pub use paginator::{Page, Paginator, Repeated};
 pub use reduction::{PageSizeReducer, PageSizeReduction};

@@ -1,9 +1,6 @@
 //! `DefaultPaginator` and `NoPagination`.
 
-use std::{
-    cell::RefCell,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::strategy::Strategy;
 use crate::{
@@ -41,7 +38,6 @@ pub struct Paginator {
     env: Env,
     at: String,
     paging: Option<Paging>,
-    repeated: RefCell<Repeated>,
 }
 
 #[derive(Debug)]
@@ -58,9 +54,10 @@ enum TokenPlace {
     Path,
 }
 
-/// How often in a row a page's token was that of the page before, and the last such page.
+/// How often in a row a page's token was that of the page before, and the last such page. Whoever goes from page to page
+/// keeps one, begun anew with pagination: pieces that are read at once share a paginator.
 #[derive(Debug, Default)]
-struct Repeated {
+pub struct Repeated {
     times: u32,
     page: Option<u64>,
 }
@@ -80,12 +77,11 @@ impl Paginator {
             },
         };
         let at = node.map(|node| node.path.clone()).unwrap_or_default();
-        Ok(Self { env: env.clone(), at, paging, repeated: RefCell::default() })
+        Ok(Self { env: env.clone(), at, paging })
     }
 
     /// The token of the first request, if it has one.
     pub fn initial_token(&self) -> Option<Value> {
-        *self.repeated.borrow_mut() = Repeated::default();
         self.paging.as_ref()?.strategy.initial()
     }
 
@@ -115,20 +111,19 @@ impl Paginator {
     ///
     /// # Errors
     /// Kind config where a template fails; system where the source never comes to an end.
-    pub fn next(&self, page: &Page<'_>) -> Result<Option<Value>> {
+    pub fn next(&self, page: &Page<'_>, repeated: &mut Repeated) -> Result<Option<Value>> {
         let Some(paging) = &self.paging else { return Ok(None) };
         let next = paging.strategy.next(page, &self.env).map_err(|error| error.at(&self.at))?;
         let Some(next) = next.filter(Value::truthy) else { return Ok(None) };
         if paging.strategy.is_cursor() {
-            self.watch(page, &next)?;
+            self.watch(page, &next, repeated)?;
         }
         Ok(Some(next))
     }
 
     /// Some sources give the same token for every page until there is none left. One that gives the same page for it
     /// as well would be asked forever.
-    fn watch(&self, page: &Page<'_>, next: &Value) -> Result<()> {
-        let mut repeated = self.repeated.borrow_mut();
+    fn watch(&self, page: &Page<'_>, next: &Value, repeated: &mut Repeated) -> Result<()> {
         if page.last_token != Some(next) {
             *repeated = Repeated::default();
             return Ok(());

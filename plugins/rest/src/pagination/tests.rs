@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::{Page, Paginator, ResponseUse};
+use super::{Page, Paginator, Repeated, ResponseUse};
 use crate::{
     error::{Kind, Result},
     http::script::{Script, answer, value},
@@ -32,11 +32,11 @@ fn pages(strategy: &str, records: &[usize]) -> Vec<String> {
     let paginator = with_options(strategy);
     let (answer, response) = (Answer::default(), Value::Null);
     let params = |token: &Option<Value>| Value::map(paginator.parts(token.as_ref(), None).unwrap().params).to_json();
-    let mut token = paginator.initial_token();
+    let (mut token, mut repeated) = (paginator.initial_token(), Repeated::default());
     let mut seen = vec![params(&token)];
     for count in records {
         let page = page(&answer, &response, *count, token.as_ref());
-        token = paginator.next(&page).unwrap();
+        token = paginator.next(&page, &mut repeated).unwrap();
         if token.is_none() {
             seen.push("end".into());
             break;
@@ -97,7 +97,7 @@ fn a_smaller_page_than_the_manifests_is_no_short_page() {
     assert_eq!(paginator.page_size(), Ok(Some(10)));
     let (answer, response) = (Answer::default(), Value::Null);
     let page = Page { size_override: Some(5), ..page(&answer, &response, 5, None) };
-    assert_eq!(paginator.next(&page), Ok(Some(Value::Int(5))));
+    assert_eq!(paginator.next(&page, &mut Repeated::default()), Ok(Some(Value::Int(5))));
 }
 
 fn cursor(more: &str) -> Paginator {
@@ -125,7 +125,8 @@ fn cursors_come_from_the_body_the_headers_and_the_last_record() {
     ] {
         let paginator = cursor(&format!(r#""cursor_value":"{template}""#));
         let page = Page { last_record: Some(&record), ..page(&answer, &response, 3, None) };
-        assert_eq!(paginator.next(&page).unwrap().map(|token| token.to_json()).as_deref(), token, "{template}");
+        let next = paginator.next(&page, &mut Repeated::default()).unwrap();
+        assert_eq!(next.map(|token| token.to_json()).as_deref(), token, "{template}");
     }
 }
 
@@ -135,7 +136,9 @@ fn a_stop_condition_ends_before_the_cursor_is_looked_at() {
         r#""cursor_value":"{{ response.next }}","stop_condition":"{{ not response.more or last_page_size < page_size }}","page_size":2"#,
     );
     let answer = Answer::default();
-    let next = |body: &str, records| stops.next(&page(&answer, &value(body), records, None)).unwrap();
+    let next = |body: &str, records| {
+        stops.next(&page(&answer, &value(body), records, None), &mut Repeated::default()).unwrap()
+    };
     assert_eq!(next(r#"{"next":"a","more":true}"#, 2), Some(Value::str("a")));
     assert_eq!(next(r#"{"next":"a","more":true}"#, 1), None);
     assert_eq!(next(r#"{"next":"a","more":false}"#, 2), None);
@@ -168,18 +171,33 @@ fn what_a_token_depends_on_is_known_before() {
 fn the_same_page_again_and_again_is_an_error() {
     let paginator = cursor(r#""cursor_value":"t""#);
     let (same, response, token) = (answer(200, &[], "same"), Value::Null, Value::str("t"));
-    let next = |answer: &Answer, last: Option<&Value>| paginator.next(&page(answer, &response, 1, last));
+    let mut repeated = Repeated::default();
+    let mut next =
+        |answer: &Answer, last: Option<&Value>| paginator.next(&page(answer, &response, 1, last), &mut repeated);
     assert!(next(&same, None).is_ok());
     assert!(next(&same, Some(&token)).is_ok());
     let error = next(&same, Some(&token)).unwrap_err();
     assert_eq!(error.kind, Kind::System);
     assert!(error.message.contains("stream `things`") && error.message.contains("`stop_condition`"), "{error}");
-    paginator.initial_token();
+    let mut repeated = Repeated::default();
+    let mut next =
+        |answer: &Answer, last: Option<&Value>| paginator.next(&page(answer, &response, 1, last), &mut repeated);
     let scrolled = (1..limits::MAX_REPEATED_TOKENS).map(|at| answer(200, &[], &at.to_string()));
     for answer in scrolled {
         assert!(next(&answer, Some(&token)).is_ok(), "one token for all pages is no loop");
     }
     assert!(next(&answer(200, &[], "one more"), Some(&token)).is_err());
+}
+
+#[test]
+fn pieces_that_share_a_paginator_do_not_count_for_each_other() {
+    let paginator = cursor(r#""cursor_value":"t""#);
+    let (same, response, token) = (answer(200, &[], "same"), Value::Null, Value::str("t"));
+    let (mut one, mut other) = (Repeated::default(), Repeated::default());
+    let next = |repeated: &mut Repeated| paginator.next(&page(&same, &response, 1, Some(&token)), repeated);
+    assert!(next(&mut one).is_ok());
+    assert!(next(&mut other).is_ok(), "the first that this piece saw");
+    assert!(next(&mut one).is_err());
 }
 
 #[test]

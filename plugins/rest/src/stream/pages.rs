@@ -11,7 +11,7 @@ use crate::{
     extract::Record,
     http::Outcome,
     interpolation::Scope,
-    pagination::PageSizeReducer,
+    pagination::{PageSizeReducer, Repeated},
     partition::Slice,
     stream::{
         jobs::{Done, Jobs},
@@ -56,6 +56,7 @@ pub struct Pages {
     /// What is asked for now: the piece's slice, or what is left of it after pagination began anew.
     slice: Slice,
     token: Option<Value>,
+    repeated: Repeated,
     state: Progress,
     /// Of the records since pagination began.
     seen: Seen,
@@ -83,6 +84,7 @@ impl Pages {
             piece: piece.clone(),
             slice,
             token,
+            repeated: Repeated::default(),
             state,
             seen,
             counted: 0,
@@ -143,13 +145,14 @@ impl Pages {
             true => None,
             false => {
                 let size = self.reducer.as_ref().and_then(PageSizeReducer::size_override);
-                retriever.next_token(&found.answer, &found.page, self.token.as_ref(), &self.slice, size)?
+                let (token, asked) = (self.token.as_ref(), (&self.slice, size));
+                retriever.next_token(&found.answer, &found.page, token, asked, &mut self.repeated)?
             }
         };
         if let Some(reducer) = &mut self.reducer {
             reducer.succeeded();
         }
-        let mut records = found.page.records.split_off(0);
+        let mut records = std::mem::take(&mut found.page.records);
         if retriever.is_data_feed {
             let mut kept = Vec::with_capacity(records.len());
             for record in records {
@@ -240,7 +243,7 @@ impl Pages {
             let is_new = |record: &Record, scope: &Scope| self.is_new(record, scope);
             let mut page = retriever.select(&answer, &slice, self.token.as_ref(), &is_new).await?;
             if properties.merges() {
-                let alone = page.records.split_off(0).into_iter();
+                let alone = std::mem::take(&mut page.records).into_iter();
                 page.records = alone.filter_map(|record| properties.merge(&mut merged, record)).collect();
             }
             if let Some(before) = all.take() {
@@ -321,6 +324,7 @@ impl Pages {
         self.slice = left;
         self.counted = 0;
         self.token = self.retriever.paginator.initial_token();
+        self.repeated = Repeated::default();
         self.state = Progress::First;
         Ok(())
     }

@@ -232,8 +232,8 @@ impl Retriever {
         answer: &Answer,
         page: &Page,
         token: Option<&Value>,
-        slice: &Slice,
-        size: Option<i64>,
+        (slice, size): (&Slice, Option<i64>),
+        repeated: &mut pagination::Repeated,
     ) -> Result<Option<Value>> {
         let look = match &self.looks {
             ResponseUse::Nothing => Look::Nothing,
@@ -242,7 +242,7 @@ impl Retriever {
         };
         let response = page.response(look);
         let last = page.records.last().map(Record::value).filter(|_| self.paginator.looks_at_last_record());
-        self.paginator.next(&pagination::Page {
+        let asked = pagination::Page {
             answer,
             response: &response,
             extracted: page.extracted,
@@ -251,7 +251,8 @@ impl Retriever {
             last_token: token,
             size_override: size,
             slice: Some(slice),
-        })
+        };
+        self.paginator.next(&asked, repeated)
     }
 
     /// The first page of a child that stands in its parent's record.
