@@ -3,7 +3,7 @@
 use super::dpath::Path;
 use crate::{
     error::{RestError, Result},
-    interpolation::Template,
+    interpolation::{Template, is_template},
     node::Node,
     stream::Env,
     value::Value,
@@ -19,10 +19,6 @@ pub fn text(node: &Node<'_>, component: &Node<'_>, env: &Env) -> Result<String> 
         Value::Int(number) => Ok(number.to_string()),
         _ => Template::new(node, component)?.text(&env.scope()),
     }
-}
-
-pub fn is_template(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
 /// The parts of a path.

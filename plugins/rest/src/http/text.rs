@@ -1,6 +1,9 @@
 //! Values as text the way the reference writes them: Python's `str()`, its JSON, its forms.
 
-use crate::value::Value;
+use crate::{
+    interpolation::show::{float_text, write_json_text, write_quoted},
+    value::Value,
+};
 
 /// `str(value)`.
 pub fn text(value: &Value) -> String {
@@ -18,7 +21,7 @@ fn representation(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Int(int) => int.to_string(),
         Value::Big(digits) => digits.to_string(),
-        Value::Float(number) => float(*number),
+        Value::Float(number) => float_text(*number),
         Value::Str(text) => quoted(text),
         Value::List(items) => format!("[{}]", items.iter().map(representation).collect::<Vec<_>>().join(", ")),
         Value::Map(map) => {
@@ -28,39 +31,9 @@ fn representation(value: &Value) -> String {
     }
 }
 
-/// `repr` of a float: the shortest digits that read back, an exponent below 1e-4 and from 1e16 on.
-fn float(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".into();
-    }
-    if number.is_infinite() {
-        return if number > 0.0 { "inf" } else { "-inf" }.into();
-    }
-    let size = number.abs();
-    if number == 0.0 || (1e-4..1e16).contains(&size) {
-        return format!("{number:?}");
-    }
-    let shortest = format!("{number:e}");
-    let (digits, exponent) = shortest.split_once('e').expect("`{:e}` writes an exponent");
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-    format!("{digits}e{sign}{exponent:0>2}")
-}
-
 fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
-    for letter in text.chars() {
-        match letter {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            letter if letter == quote => out.extend(['\\', letter]),
-            letter => out.push(letter),
-        }
-    }
-    out.push(quote);
+    write_quoted(text, &mut out);
     out
 }
 
@@ -78,7 +51,7 @@ fn write_json(value: &Value, out: &mut String) {
         Value::Int(_) | Value::Big(_) => out.push_str(&representation(value)),
         // Neither has a place in JSON.
         Value::Float(number) if !number.is_finite() => out.push_str("null"),
-        Value::Float(number) => out.push_str(&float(*number)),
+        Value::Float(number) => out.push_str(&float_text(*number)),
         Value::Str(text) => write_json_text(text, out),
         Value::List(items) => {
             out.push('[');
@@ -99,28 +72,6 @@ fn write_json(value: &Value, out: &mut String) {
             out.push('}');
         }
     }
-}
-
-fn write_json_text(text: &str, out: &mut String) {
-    out.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(letter),
-            letter => {
-                for unit in letter.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    out.push('"');
 }
 
 /// Names and values as `requests` makes a query or a form of them: lists repeat the name, nulls are left out.

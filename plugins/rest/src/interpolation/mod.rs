@@ -29,7 +29,7 @@ mod parser;
 mod pattern;
 mod rendering;
 mod sequence_filters;
-mod show;
+pub(crate) mod show;
 pub(crate) mod statements;
 pub(crate) mod syntax;
 mod text_filters;
@@ -300,11 +300,16 @@ impl Template {
     }
 }
 
+/// Whether there is anything to evaluate in a text.
+pub(crate) fn is_template(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
 fn compile(text: &str) -> Outcome<Code> {
     if text.len() > limits::MAX_TEMPLATE_BYTES {
         return Err(Fault::other(format!("it is longer than {} bytes", limits::MAX_TEMPLATE_BYTES)));
     }
-    if !["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+    if !is_template(text) {
         // Jinja leaves out the end of the last line.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let text: std::sync::Arc<str> = text.strip_suffix('\n').unwrap_or(&text).into();

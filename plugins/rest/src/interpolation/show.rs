@@ -101,7 +101,8 @@ fn write_dict(dict: &Dict, out: &mut String) {
     out.push('}');
 }
 
-fn write_quoted(text: &str, out: &mut String) {
+/// `repr(str)`.
+pub(crate) fn write_quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for c in text.chars() {
@@ -284,7 +285,7 @@ fn write_json_items(items: &[Object], sorted: bool, out: &mut String) -> Outcome
 }
 
 /// With everything beyond ASCII escaped, as Python does unless told otherwise.
-fn write_json_text(text: &str, out: &mut String) {
+pub(crate) fn write_json_text(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
