@@ -260,11 +260,7 @@ fn class(pattern: &[char], one: char) -> Option<(bool, usize)> {
 /// something.
 pub fn delete(value: &mut Value, way: &[Step]) -> bool {
     let Some((last, before)) = way.split_last() else { return false };
-    let mut holder = value;
-    for step in before {
-        let Some(next) = child_mut(holder, step) else { return false };
-        holder = next;
-    }
+    let Some(holder) = before.iter().try_fold(value, child_mut) else { return false };
     match (holder, last) {
         (Value::Map(map), Step::Key(key)) => Arc::make_mut(map).shift_remove(key).is_some(),
         (Value::List(list), Step::Index(index)) if *index < list.len() => {
@@ -278,6 +274,17 @@ pub fn delete(value: &mut Value, way: &[Step]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Replaces every value that the path leads to, and creates none. How many there were.
+pub fn set(value: &mut Value, path: &Path, written: &Value) -> usize {
+    let ways = path.ways(value);
+    for way in &ways {
+        if let Some(place) = way.iter().try_fold(&mut *value, child_mut) {
+            *place = written.clone();
+        }
+    }
+    ways.len()
 }
 
 fn child_mut<'a>(value: &'a mut Value, step: &Step) -> Option<&'a mut Value> {

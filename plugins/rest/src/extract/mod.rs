@@ -23,5 +23,5 @@ pub mod transform;
 pub use decode::Decoder;
 pub use extractor::Extractor;
 pub use page::{Look, Page};
-pub use record::Record;
+pub use record::{Record, within};
 pub use selector::{Around, Context, Selector};

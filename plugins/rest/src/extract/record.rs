@@ -43,7 +43,7 @@ impl Record {
     /// The value at the end of a path of keys (and indices, where it leads through arrays).
     pub fn at(&self, path: &[String]) -> Option<Value> {
         let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.member(first)?, |value, name| child(&value, name).cloned())
+        within(&self.member(first)?, rest).cloned()
     }
 
     pub fn is_object(&self) -> bool {
@@ -63,6 +63,11 @@ impl Record {
             Self::Raw(_) => unreachable!("parsed above"),
         }
     }
+}
+
+/// The value at the end of a path of keys and places in arrays; negative places count from the end.
+pub fn within<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| child(value, name))
 }
 
 fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {

@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::{
     cursor::{Piece, Seen},
     error::Result,
-    extract::Record,
+    extract::{Record, within},
     http::{RequestOption, RequestParts},
     interpolation::{Scope, Template},
     node::Node,
@@ -74,14 +74,6 @@ fn path(text: &str) -> Vec<String> {
     text.trim_start_matches('/').split('/').map(str::to_owned).collect()
 }
 
-/// What stands at a path; numbers are places in arrays.
-fn found<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, key| match value {
-        Value::List(items) => key.parse::<usize>().ok().and_then(|at| items.get(at)),
-        other => other.get(key),
-    })
-}
-
 impl Parent {
     fn build(node: &Node<'_>, env: &Env, state: &Value) -> Result<Self> {
         let scope = env.scope();
@@ -143,16 +135,16 @@ impl Parent {
 
     fn slice(&self, record: &Record, parent_slice: Map) -> Option<Slice> {
         let record = record.value();
-        let value = found(&record, &self.key).filter(|value| !value.is_null())?.clone();
+        let value = within(&record, &self.key).filter(|value| !value.is_null())?.clone();
         let mut partition = Map::new();
         partition.insert(self.field.clone(), value);
         partition.insert("parent_slice".into(), Value::map(parent_slice));
         let mut extra_fields = Map::new();
         if !self.lazy.is_empty() {
-            extra_fields.insert("child_response".into(), found(&record, &self.lazy).cloned().unwrap_or_default());
+            extra_fields.insert("child_response".into(), within(&record, &self.lazy).cloned().unwrap_or_default());
         }
         for path in &self.extra_fields {
-            extra_fields.insert(path.join("."), found(&record, path).cloned().unwrap_or_default());
+            extra_fields.insert(path.join("."), within(&record, path).cloned().unwrap_or_default());
         }
         Some(Slice { partition, cursor: Map::new(), extra_fields })
     }

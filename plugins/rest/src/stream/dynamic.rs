@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     error::{RestError, Result},
+    extract::{dpath, within},
     interpolation::{Scope, Template},
     limits::MAX_STREAMS,
     manifest::{
@@ -102,52 +103,12 @@ fn map(stream: &mut Value, mapping: &Node<'_>, resolver: &str, scope: &Scope) ->
         .iter()
         .map(|key| Template::new(key, mapping)?.text(scope))
         .collect::<Result<_>>()?;
-    let changed = set(stream, &path, &value);
+    let pattern = dpath::Path::new(&path).map_err(|reason| mapping.wrong(reason))?;
+    let changed = dpath::set(stream, &pattern, &value);
     if changed == 0 && value.truthy() && mapping.flag("create_or_update", false)? {
-        create(stream, &path, value);
+        dpath::put(stream, &path, value).map_err(|reason| mapping.wrong(reason))?;
     }
     Ok(())
-}
-
-/// Replaces what stands at a path, where it stands already; `*` is every member. Returns how many there were.
-fn set(at: &mut Value, path: &[String], value: &Value) -> usize {
-    let Some((key, rest)) = path.split_first() else {
-        *at = value.clone();
-        return 1;
-    };
-    match at {
-        Value::Map(map) => {
-            let map = std::sync::Arc::make_mut(map);
-            if key == "*" {
-                return map.values_mut().map(|member| set(member, rest, value)).sum();
-            }
-            map.get_mut(key).map_or(0, |member| set(member, rest, value))
-        }
-        Value::List(items) => {
-            let items = std::sync::Arc::make_mut(items);
-            if key == "*" {
-                return items.iter_mut().map(|member| set(member, rest, value)).sum();
-            }
-            key.parse::<usize>().ok().and_then(|at| items.get_mut(at)).map_or(0, |member| set(member, rest, value))
-        }
-        _ => 0,
-    }
-}
-
-/// Puts a value at a path, with the objects that lead to it.
-fn create(at: &mut Value, path: &[String], value: Value) {
-    let Some((key, rest)) = path.split_first() else {
-        *at = value;
-        return;
-    };
-    if let Value::List(items) = at {
-        let items = std::sync::Arc::make_mut(items);
-        if let Some(member) = key.parse::<usize>().ok().and_then(|at| items.get_mut(at)) {
-            create(member, rest, value);
-        }
-        return;
-    }
-    create(at.map_mut().entry(key.clone()).or_default(), rest, value);
 }
 
 /// Values of settings: every combination of the lists that `stream_config` names.
@@ -160,11 +121,7 @@ fn by_settings(resolver: &Node<'_>, env: &Env) -> Result<Vec<(Value, Value)>> {
             .iter()
             .map(|key| Template::new(key, config)?.text(&scope))
             .collect::<Result<_>>()?;
-        let found = path.iter().try_fold(&env.config, |value, key| match value {
-            Value::List(items) => key.parse::<usize>().ok().and_then(|at| items.get(at)),
-            other => other.get(key),
-        });
-        let mut values = match found {
+        let mut values = match within(&env.config, &path) {
             Some(Value::List(items)) => items.as_ref().clone(),
             Some(other) => vec![other.clone()],
             None => Vec::new(),
