@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
+use thimble_sdk::http::Refresh;
 
 use super::{
     Authenticator, at, exchange,
     jwt::{self, Jwt},
-    order::{self, Initial, Placement, Refresh, TokenOrder, TokenRequest},
+    order::{self, Initial, Placement, TokenOrder, TokenRequest},
     token::{self, template},
 };
 use crate::{

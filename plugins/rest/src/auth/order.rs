@@ -5,6 +5,7 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use thimble_sdk::http::Refresh;
 
 use super::token;
 use crate::{http::RequestParts, value::Map};
@@ -61,15 +62,6 @@ pub struct TokenRequest {
     /// A signed token that goes along.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtOrder>,
-}
-
-/// A source that gives a new refresh token with every token: where it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Refresh {
-    pub path: Vec<String>,
-    pub setting: String,
-    pub access_setting: Option<String>,
-    pub expiry_setting: Option<String>,
 }
 
 /// A token that is there already.

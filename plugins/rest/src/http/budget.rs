@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use serde::Serialize;
+use serde_json::json;
+use thimble_sdk::http::Pace;
 
 use super::{
     matcher::Matcher,
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// The host keeps to rates for all instances at once, where their intervals are no longer than this: a day.
-const MAX_PACED_MS: i64 = 86_400_000;
+const MAX_PACED_MS: u64 = 86_400_000;
 
 #[derive(Debug)]
 pub struct Budget {
@@ -40,18 +41,6 @@ struct Guarded {
     pace: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Pace {
-    policies: Vec<PacePolicy>,
-}
-
-#[derive(Serialize)]
-struct PacePolicy {
-    key: String,
-    limit: u64,
-    window_ms: i64,
-}
-
 impl Guarded {
     fn build(node: &Node<'_>, env: &Env) -> Result<Self> {
         let matchers = node.items("matchers");
@@ -68,15 +57,12 @@ impl Guarded {
 }
 
 fn pace(rates: &[(u64, i64)], at: &str) -> Option<String> {
-    if rates.iter().any(|(_, interval_ms)| !(1..=MAX_PACED_MS).contains(interval_ms)) {
-        return None;
-    }
-    let policy = |(number, (limit, interval_ms)): (usize, &(u64, i64))| PacePolicy {
-        key: format!("{at}.rates[{number}]"),
-        limit: *limit,
-        window_ms: *interval_ms,
+    let policy = |(number, (limit, interval_ms)): (usize, &(u64, i64))| {
+        let window_ms = u64::try_from(*interval_ms).ok().filter(|window| (1..=MAX_PACED_MS).contains(window))?;
+        Some(Pace { key: format!("{at}.rates[{number}]"), limit: *limit, window_ms })
     };
-    Some(order::encoded(&Pace { policies: rates.iter().enumerate().map(policy).collect() }))
+    let policies: Vec<Pace> = rates.iter().enumerate().map(policy).collect::<Option<_>>()?;
+    Some(order::encoded(&json!({ "policies": policies })))
 }
 
 impl Budget {

@@ -85,7 +85,7 @@ pub struct TokenRequest {
 
 /// A refresh token that every use replaces: where the answer holds the new one, and the settings (`auth.refresh_token`)
 /// that the host keeps it in before it uses the access token.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refresh {
     pub path: Vec<String>,
     pub setting: String,
