@@ -76,14 +76,6 @@ impl Cursor {
         Self { setting: Some(Rc::new(setting)), end, kind: Kind::Partitioned(Box::new(cursor)), warned: false }
     }
 
-    pub fn is_final(&self) -> bool {
-        matches!(self.kind, Kind::Final)
-    }
-
-    pub fn is_partitioned(&self) -> bool {
-        matches!(self.kind, Kind::Partitioned(_))
-    }
-
     /// The pieces of one partition of the router, whose parents' state is given.
     ///
     /// # Errors
@@ -92,7 +84,7 @@ impl Cursor {
         let Some(setting) = self.setting.clone() else {
             return Ok(vec![Piece { slice: partition, ..Piece::default() }]);
         };
-        let end = self.end.at(&setting, scope)?;
+        let end = self.end.at(scope)?;
         let windows = match &mut self.kind {
             Kind::Final => return Ok(vec![Piece { slice: partition, ..Piece::default() }]),
             Kind::Windows(cursor) => cursor.windows(&setting, &end)?,
@@ -222,7 +214,7 @@ impl Cursor {
         let Some(setting) = &self.setting else { return Ok(true) };
         let Some(value) = record.member(&setting.field).filter(|value| !value.is_null()) else { return Ok(true) };
         let Ok(point) = setting.scale.parse(&value) else { return Ok(true) };
-        let end = self.end.at(setting, scope)?;
+        let end = self.end.at(scope)?;
         match &self.kind {
             Kind::Final => Ok(true),
             Kind::Windows(cursor) => Ok(cursor.is_new(setting, &point, &end)),

@@ -1,7 +1,7 @@
 //! Where a stream begins and ends: moments of the manifest (`MinMaxDatetime`).
 
 use crate::{
-    cursor::{Point, Setting, clamp::Clamp},
+    cursor::{Point, clamp::Clamp},
     datetime::{self, DateTime, Duration},
     error::{RestError, Result},
     interpolation::{Scope, Template},
@@ -80,7 +80,7 @@ pub enum EndOfRange {
 impl EndOfRange {
     /// # Errors
     /// Those of [`MomentTemplate::at`].
-    pub fn at(&self, setting: &Setting, scope: &Scope) -> Result<Point> {
+    pub fn at(&self, scope: &Scope) -> Result<Point> {
         let (at, clamp, granularity) = match self {
             Self::Never => return Ok(Point::Never),
             Self::Now { clamp, granularity } => (DateTime::from_us(scope.now_us), clamp, granularity),
@@ -90,7 +90,6 @@ impl EndOfRange {
         if *clamp == Clamp::Not {
             return Ok(at);
         }
-        let _ = setting;
         let last = clamp.down(&at);
         Ok(granularity.as_ref().and_then(|step| last.minus(step)).unwrap_or(last))
     }

@@ -76,11 +76,6 @@ impl Selector {
         })
     }
 
-    /// Whether records go through as they stand in the page.
-    pub fn is_raw(&self) -> bool {
-        self.filter.is_none() && self.transformations.is_empty() && !self.normalize
-    }
-
     /// Whether records are made to fit the stream's schema.
     pub fn normalizes(&self) -> bool {
         self.normalize

@@ -77,17 +77,6 @@ impl RequestOption {
         Ok(())
     }
 
-    /// The name of the header that it sets, if it sets one.
-    ///
-    /// # Errors
-    /// Kind config where the name cannot be evaluated.
-    pub fn header_name(&self, scope: &Scope) -> Result<Option<String>> {
-        if self.place != Place::Header {
-            return Ok(None);
-        }
-        self.path.last().map(|name| name.text(scope)).transpose()
-    }
-
     /// Whether the two may end up at the same place whatever the values are.
     ///
     /// # Errors
