@@ -14,6 +14,7 @@ use crate::{
     http::Budget,
     limits::MAX_AT_ONCE,
     manifest::{self, Manifest},
+    probe,
     setting::Setting,
     stream::{Env, Stream, resume::Checkpoint, run},
     value::{Map, Value},
@@ -94,16 +95,17 @@ impl Session {
     }
 }
 
-/// Reads the first record of the streams that the manifest names for it, or only looks at the manifest.
+/// Reads the first record of the streams that the manifest wants for it, or only looks at the manifest.
 fn check(config: &Config) -> Result<String> {
     if config.0.get("only").and_then(Value::as_str) == Some("lint") {
         let text = config.0.get("manifest").cloned().unwrap_or_default();
         return Ok(description::report(&text)?.to_json());
     }
-    let session = Session::new(config)?;
+    let mut session = Session::new(config)?;
     description::refuse_errors(&session.manifest)?;
+    session.env.config = session.manifest.check_config(&session.env.config);
     let streams = session.streams()?;
-    let names = session.manifest.check_streams();
+    let names = probe::names(&session.manifest, &streams)?;
     for name in &names {
         let node = catalog::find(&streams, name)?;
         let stream = Stream::build(&node, &session.env, &Value::map(Map::new()))?;

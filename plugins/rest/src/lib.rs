@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod node;
 pub mod pagination;
 pub mod partition;
+pub mod probe;
 pub mod schema;
 pub mod setting;
 pub mod stream;

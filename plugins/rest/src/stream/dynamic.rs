@@ -17,6 +17,15 @@ use crate::{
     value::{Map, Value},
 };
 
+/// The member of a stream that says which of `dynamic_streams` made it, as in the reference.
+pub const MADE_BY: &str = "dynamic_stream_name";
+
+/// The name of the dynamic stream that stands at this place of its list.
+pub fn name_of(node: &Node<'_>, at: usize) -> String {
+    let name = node.value.get("name").and_then(Value::as_str);
+    name.map_or_else(|| format!("dynamic_stream_{at}"), str::to_owned)
+}
+
 /// The streams as a list of nodes, each with a name of its own.
 ///
 /// # Errors
@@ -25,8 +34,9 @@ pub async fn streams(manifest: &Manifest, env: &Env) -> Result<Value> {
     let listed = manifest.streams_for(&env.scope())?;
     let mut streams: Vec<Value> = listed.into_iter().map(|node| node.value.clone()).collect();
     let mut names = BTreeSet::new();
-    for node in manifest.dynamic_streams() {
-        for stream in made(&node, env).await? {
+    for (at, node) in manifest.dynamic_streams().into_iter().enumerate() {
+        for mut stream in made(&node, env).await? {
+            stream.map_mut().insert(MADE_BY.into(), name_of(&node, at).into());
             let name = stream.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             if name.is_empty() {
                 return Err(node.wrong("a stream was made whose name is no text"));
