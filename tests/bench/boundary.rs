@@ -15,27 +15,13 @@ use parquet::{
     file::properties::WriterProperties,
 };
 use serde_json::json;
-use thimble_plugin::{
-    CompilerCommand, Connector, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest,
-    RecordSink, Session, StreamState,
-    egress::{Rehearsal, RunServices},
-    secrets::Secrets,
-};
+use thimble_plugin::{RawBatch, ReadRequest, RecordSink, StreamState};
 use thimble_record::{
     Failure, Rejected, ReplicationMethod, StreamSchema,
     decode::{DecodeOptions, Decoder},
 };
 
-use crate::{
-    Figure, median,
-    process::{Fallible, binaries},
-};
-
-struct Silent;
-
-impl LogSink for Silent {
-    fn line(&self, _level: LogLevel, _message: &str) {}
-}
+use crate::{Figure, guest::Guest, median, process::Fallible};
 
 /// Counts bytes; decodes them where it has a decoder; keeps them where it has a place.
 struct Counting {
@@ -74,11 +60,6 @@ impl RecordSink for Counting {
     }
 }
 
-struct Guest {
-    connector: Arc<dyn Connector>,
-    session: Session,
-}
-
 impl Guest {
     async fn read(&self, stream: &str, decode: bool, keep: bool) -> Fallible<(f64, Counting)> {
         let catalog = self.connector.discover(&self.session).await?;
@@ -100,39 +81,12 @@ impl Guest {
     }
 }
 
-async fn guest(rows: u64, folder: &std::path::Path) -> Fallible<Guest> {
-    let host = PluginHost::new(PluginSettings {
-        limits: Limits::default(),
-        folder: folder.to_owned(),
-        cache_key: [7; 32],
-        compiler: CompilerCommand { program: binaries()?.join("thimble"), args: vec!["compile-plugin".into()] },
-        allow_private_networks: Default::default(),
-        tls_roots: Default::default(),
-    })?;
-    let wasm = std::fs::read(binaries()?.join("../plugins/bench.wasm"))?;
-    let installed = host.install(&wasm).await?;
-    let connector = host.load(&installed.digest).await?;
-    let (config, secrets) = Secrets::conceal(&json!({"rows": rows}), &[], &[], &mut || [0; 16]);
-    let rehearsal = Rehearsal::default();
-    Ok(Guest {
-        connector,
-        session: Session {
-            config,
-            secrets,
-            grants: Vec::new(),
-            log: Arc::new(Silent),
-            services: RunServices::default(),
-            rehearsal,
-        },
-    })
-}
-
 /// Measures the boundary. Floors: copying the same bytes, parsing the same text, encoding the same rows.
 pub fn measure(rows: u64, runs: usize) -> Fallible<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     runtime.block_on(async {
-        let guest = guest(rows, folder.path()).await?;
+        let guest = Guest::open("bench.wasm", &json!({"rows": rows}), Vec::new(), folder.path()).await?;
         let mut rates = [const { Vec::new() }; 4];
         for _ in 0..runs {
             for (rates, (stream, decode)) in rates.iter_mut().zip([

@@ -4,6 +4,7 @@
 
 mod boundary;
 mod fleet;
+mod guest;
 mod load;
 mod process;
 mod rest;

@@ -14,27 +14,18 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use thimble_fixtures::postgres::{Options, PASSWORD, Postgres as Database, USER};
-use thimble_plugin::{
-    CompilerCommand, HostPattern, Limits, LogLevel, LogSink, PluginHost, PluginSettings, RawBatch, ReadRequest,
-    RecordSink, Session, StreamState,
-    egress::{Rehearsal, RunServices},
-    secrets::Secrets,
-};
+use thimble_plugin::{HostPattern, RawBatch, ReadRequest, RecordSink, StreamState};
 use thimble_record::{Failure, Rejected, ReplicationMethod};
 
 use crate::{
-    Figure, median,
+    Figure,
+    guest::Guest,
+    median,
     process::{Fallible, Installation, Run, binaries},
     sync::Source,
 };
 
 const MANIFEST: &str = include_str!("peers/issues.yaml");
-
-struct Silent;
-
-impl LogSink for Silent {
-    fn line(&self, _level: LogLevel, _message: &str) {}
-}
 
 /// Counts records: line feeds part them, and none stands in one.
 #[derive(Default)]
@@ -67,25 +58,8 @@ fn config(url: &str) -> Value {
 
 /// Reads every page in the sandbox and counts; in records a second.
 async fn extract(url: &str, records: u64, folder: &Path) -> Fallible<f64> {
-    let host = PluginHost::new(PluginSettings {
-        limits: Limits::default(),
-        folder: folder.to_owned(),
-        cache_key: [7; 32],
-        compiler: CompilerCommand { program: binaries()?.join("thimble"), args: vec!["compile-plugin".into()] },
-        allow_private_networks: serde_json::from_value(json!(true))?,
-        tls_roots: Default::default(),
-    })?;
-    let installed = host.install(&std::fs::read(component()?)?).await?;
-    let connector = host.load(&installed.digest).await?;
-    let (config, secrets) = Secrets::conceal(&config(url), &[], &[], &mut || [0; 16]);
-    let session = Session {
-        config,
-        secrets,
-        grants: vec![HostPattern::parse(url.trim_start_matches("http://"))?],
-        log: Arc::new(Silent),
-        services: RunServices::default(),
-        rehearsal: Rehearsal::default(),
-    };
+    let grants = vec![HostPattern::parse(url.trim_start_matches("http://"))?];
+    let Guest { connector, session } = Guest::open("rest.wasm", &config(url), grants, folder).await?;
     let started = Instant::now();
     let catalog = connector.discover(&session).await?;
     let stream = catalog.stream("issues").ok_or("the manifest lacks its stream")?.clone();
